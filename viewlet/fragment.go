@@ -1,0 +1,42 @@
+package viewlet
+
+// Refresh asks for fragments to be rendered again: one that is named, those
+// that a lookup names, or all of a viewlet. It is comparable, so that asking
+// twice is asking once.
+type Refresh struct {
+	// Key is the fragment. With a lookup in Via, Args are the lookup's inputs
+	// instead of the fragment's own arguments.
+	Key
+	// Via is empty for the fragment itself, a name that rules.Set.Expansion
+	// knows, or Whole.
+	Via string
+}
+
+// Whole, as a Refresh's Via, means every fragment of the viewlet.
+const Whole = "*"
+
+// String gives product_teaser:42, product_teaser(products_in):5 or
+// product_teaser:*.
+func (r Refresh) String() string {
+	switch r.Via {
+	case "":
+		return r.Key.String()
+	case Whole:
+		return r.Viewlet + ":*"
+	}
+	return r.Viewlet + "(" + r.Via + ")" + r.Args
+}
+
+// Fragment is a rendered Key. A nil Body without an Err means that there is
+// nothing to show, and that the fragment is to be deleted; an empty Body that
+// is not nil is a fragment of no bytes.
+type Fragment struct {
+	Key  Key
+	Body []byte
+	// LSN was read before the snapshot that the Body was rendered in: every
+	// commit that was visible at LSN is in it.
+	LSN LSN
+	// Err is this fragment's own fault, such as a template that divides by
+	// zero. What is in the cache stays.
+	Err error
+}

@@ -1,0 +1,297 @@
+package viewlet
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+)
+
+// lane renders one viewlet: what falls into its pending set while one pass is
+// under way is the next pass. Being alone it never races with itself for a key.
+type lane struct {
+	Lane
+	p       *Pipeline
+	pending pending
+	broken  atomic.Pointer[Broken]
+	stop    <-chan struct{}
+}
+
+// errStopped ends a pass between two chunks. What it had not done stays held.
+var errStopped = errors.New("lane is stopping")
+
+// patience is how often a chunk is tried before its whole pass is tried anew,
+// which lets go of what the pass keeps open in the database.
+const patience = 5
+
+func newLane(p *Pipeline, c Lane) *lane {
+	l := &lane{Lane: c, p: p}
+	l.pending.init(&p.room)
+	return l
+}
+
+// run serves what falls in until stop is closed or ctx ends.
+func (l *lane) run(ctx context.Context, stop <-chan struct{}) {
+	l.stop = stop
+	for {
+		select {
+		case <-stop:
+			return
+		case <-ctx.Done():
+			return
+		case <-l.pending.ready:
+		}
+		if l.stopping() {
+			return
+		}
+		b := l.pending.take(true)
+		if b.empty() {
+			continue
+		}
+		if !l.serve(ctx, &b) {
+			return
+		}
+		l.pending.done()
+		l.p.poke()
+	}
+}
+
+func (l *lane) stopping() bool {
+	select {
+	case <-l.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// serve passes over the batch until it is done. It reports false when it was
+// told to stop before.
+func (l *lane) serve(ctx context.Context, b *batch) bool {
+	pause := l.p.cfg.Backoff()
+	for {
+		err := l.pass(ctx, b)
+		var broken *Broken
+		switch {
+		case err == nil:
+			return true
+		case errors.Is(err, errStopped), ctx.Err() != nil:
+			return false
+		case errors.As(err, &broken):
+			if !l.park(ctx, b, broken) || !l.pauseFor(ctx, pause()) {
+				return false
+			}
+			l.pending.unpark()
+			*b = l.pending.take(true)
+		default:
+			l.p.log.Warn("cannot refresh, retrying", "viewlet", l.Viewlet, "err", err)
+			if !l.pauseFor(ctx, pause()) {
+				return false
+			}
+		}
+	}
+}
+
+// park notes in the store that the viewlet is broken, and then lets go of all
+// that it holds: a viewlet that does not work keeps nobody else waiting.
+func (l *lane) park(ctx context.Context, b *batch, cause *Broken) bool {
+	if l.broken.Swap(cause) == nil {
+		l.p.log.Error("viewlet is broken; it is rendered whole once it works", "viewlet", l.Viewlet, "err", cause)
+	}
+	pause := l.p.cfg.Backoff()
+	for {
+		err := l.p.cfg.Store.Broken(ctx, l.Viewlet, cause)
+		if err == nil {
+			break
+		}
+		l.p.log.Warn("cannot note a broken viewlet, retrying", "viewlet", l.Viewlet, "err", err)
+		if !l.pauseFor(ctx, pause()) {
+			return false
+		}
+	}
+	l.p.room.give(b.size())
+	*b = batch{}
+	l.pending.park()
+	l.p.poke()
+	return true
+}
+
+// pauseFor reports false if the lane is told to stop meanwhile.
+func (l *lane) pauseFor(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-l.stop:
+		return false
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// pass renders and writes what the batch asks for, and takes it out of the
+// batch as it goes.
+func (l *lane) pass(ctx context.Context, b *batch) error {
+	if err := l.observed(ctx, b, Pass{Oldest: b.committed}, l.some); err != nil || !b.whole {
+		return err
+	}
+	if err := l.observed(ctx, b, Pass{Whole: true}, l.all); err != nil {
+		return err
+	}
+	b.whole = false
+	l.recovered()
+	return nil
+}
+
+func (l *lane) observed(ctx context.Context, b *batch, done Pass, serve func(context.Context, *batch, *Pass) error) error {
+	start := time.Now()
+	done.Viewlet = l.Viewlet
+	err := serve(ctx, b, &done)
+	if done.Took = time.Since(start); done.Refreshes > 0 || err != nil {
+		l.p.cfg.Observe(done)
+	}
+	return err
+}
+
+func (l *lane) recovered() {
+	if l.broken.Swap(nil) != nil {
+		l.p.log.Info("viewlet works again", "viewlet", l.Viewlet)
+	}
+}
+
+// some renders the keys that the batch names, by themselves or by a lookup.
+func (l *lane) some(ctx context.Context, b *batch, done *Pass) error {
+	if err := l.p.visible.wait(ctx, b.commit); err != nil {
+		return err
+	}
+	var once once
+	if len(b.via) > 0 {
+		once.note(b.keys)
+	}
+	for len(b.keys) > 0 {
+		n := min(l.p.cfg.Chunk, len(b.keys))
+		if err := l.chunk(ctx, b.keys[:n], done); err != nil {
+			return err
+		}
+		b.keys = b.keys[n:]
+		done.Refreshes += n
+		l.p.room.give(n)
+	}
+	for via, args := range b.via {
+		err := l.p.cfg.Render.Expand(ctx, l.Viewlet, via, args, func(keys []Key) error {
+			return l.chunk(ctx, once.filter(keys), done)
+		})
+		if err != nil {
+			return err
+		}
+		delete(b.via, via)
+		done.Refreshes += len(args)
+		l.p.room.give(len(args))
+	}
+	return nil
+}
+
+// all renders every key of the viewlet, and then those that are in the store
+// and were not among them: an instance that is gone is deleted. What falls in
+// meanwhile is not kept waiting.
+func (l *lane) all(ctx context.Context, b *batch, done *Pass) error {
+	since, err := l.p.cfg.Render.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	step := func(keys []Key) error {
+		if err := l.chunk(ctx, keys, done); err != nil {
+			return err
+		}
+		fresh := l.pending.take(false)
+		if fresh.empty() {
+			return nil
+		}
+		b.absorb(fresh)
+		return l.observed(ctx, b, Pass{Oldest: fresh.committed}, l.some)
+	}
+	if err := l.p.cfg.Render.Expand(ctx, l.Viewlet, Whole, nil, step); err != nil {
+		return err
+	}
+	if err := l.p.cfg.Store.Older(ctx, l.Viewlet, since.LSN, step); err != nil {
+		return err
+	}
+	done.Refreshes++
+	return l.p.cfg.Store.Whole(ctx, l.Viewlet)
+}
+
+// chunk renders keys and writes them. A render that was not written is thrown
+// away: by the next try the guard may have forgotten what is newer.
+func (l *lane) chunk(ctx context.Context, keys []Key, done *Pass) error {
+	pause := l.p.cfg.Backoff()
+	for try := 1; ; try++ {
+		if done.Whole && l.stopping() {
+			return errStopped // a whole viewlet takes too long to be finished
+		}
+		err := l.write(ctx, keys, done)
+		var broken *Broken
+		if err == nil || errors.As(err, &broken) || ctx.Err() != nil || try == patience {
+			return err
+		}
+		l.p.log.Warn("cannot refresh fragments, retrying", "viewlet", l.Viewlet, "key", keys[0].String(), "keys", len(keys), "err", err)
+		if !l.pauseFor(ctx, pause()) {
+			return errStopped
+		}
+	}
+}
+
+func (l *lane) write(ctx context.Context, keys []Key, done *Pass) error {
+	if l.Requested {
+		snap, err := l.p.cfg.Render.Snapshot(ctx)
+		if err != nil {
+			return err
+		}
+		wanted, err := l.p.cfg.Store.Wanted(ctx, l.Viewlet, keys, snap.LSN)
+		if err != nil {
+			return err
+		}
+		done.Skipped += len(keys) - len(wanted)
+		keys = wanted
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	fragments, err := l.p.cfg.Render.Render(ctx, l.Viewlet, keys)
+	if err != nil {
+		return err
+	}
+	if err := l.p.cfg.Store.Store(ctx, l.Viewlet, fragments, done); err != nil {
+		return err
+	}
+	done.Keys += len(keys)
+	return nil
+}
+
+// once drops keys that a pass has had before, as far back as memory allows.
+type once struct{ had map[Key]struct{} }
+
+const onceMax = 1 << 16
+
+func (o *once) note(keys []Key) {
+	if o.had == nil {
+		o.had = make(map[Key]struct{}, len(keys))
+	}
+	for _, k := range keys[:min(len(keys), onceMax-min(len(o.had), onceMax))] {
+		o.had[k] = struct{}{}
+	}
+}
+
+func (o *once) filter(keys []Key) []Key {
+	kept := keys[:0]
+	for _, k := range keys {
+		if _, again := o.had[k]; again {
+			continue
+		}
+		if len(o.had) < onceMax {
+			o.had[k] = struct{}{}
+		}
+		kept = append(kept, k)
+	}
+	return kept
+}

@@ -1,0 +1,20 @@
+package viewlet
+
+import "time"
+
+// Pass is what one pass of a lane did.
+type Pass struct {
+	Viewlet   string
+	Refreshes int // served, lookups and Whole counted as one each
+	Keys      int // rendered
+	Written   int // fragments whose bytes changed
+	Equal     int // fragments whose bytes were the same
+	Deleted   int // fragments removed
+	Absent    int // nothing to show, and nothing to remove
+	Refused   int // older than what the cache holds
+	Skipped   int // not kept: nobody has requested them
+	Failed    int // fragments with an Err of their own
+	Whole     bool
+	Oldest    time.Time // commit time of the oldest change served; zero: none
+	Took      time.Duration
+}
