@@ -14,7 +14,9 @@ type lane struct {
 	p       *Pipeline
 	pending pending
 	broken  atomic.Pointer[Broken]
-	stop    <-chan struct{}
+	// rendered is how far the last whole rendering came.
+	rendered atomic.Int64
+	stop     <-chan struct{}
 }
 
 // errStopped ends a pass between two chunks. What it had not done stays held.
@@ -111,7 +113,7 @@ func (l *lane) park(ctx context.Context, b *batch, cause *Broken) bool {
 	}
 	l.p.room.give(b.size())
 	*b = batch{}
-	l.pending.park()
+	l.pending.park(cause)
 	l.p.poke()
 	return true
 }
@@ -265,6 +267,9 @@ func (l *lane) write(ctx context.Context, keys []Key, done *Pass) error {
 		return err
 	}
 	done.Keys += len(keys)
+	if done.Whole {
+		l.rendered.Store(int64(done.Keys))
+	}
 	return nil
 }
 

@@ -10,6 +10,8 @@ type origin struct {
 	floor     LSN       // what may be confirmed while they are held
 	commit    LSN       // their transaction, as visibility knows it; zero: none
 	committed time.Time // zero: no transaction
+	// then are told when they are served, or cannot be.
+	then []func(error)
 }
 
 // pending is what a lane has yet to do: refreshes fall in, each once, while the
@@ -22,10 +24,10 @@ type pending struct {
 	set     map[Refresh]struct{}
 	spare   map[Refresh]struct{} // an emptied set, to be used again
 	whole   bool
-	waiting hold // of what is in set, or whole
-	serving hold // of what was taken
-	warming bool // what was taken is whole
-	parked  bool // broken: everything is owed, noted in the store, and nothing is held
+	waiting hold  // of what is in set, or whole
+	serving hold  // of what was taken
+	warming bool  // what was taken is whole
+	parked  error // why it is broken: everything is owed, noted in the store, and nothing is held
 }
 
 // hold is what refreshes keep from being confirmed.
@@ -42,6 +44,7 @@ func (h *hold) include(from origin) {
 		return
 	}
 	h.floor, h.commit = min(h.floor, from.floor), from.commit
+	h.then = append(h.then, from.then...)
 	if h.committed.IsZero() || (!from.committed.IsZero() && from.committed.Before(h.committed)) {
 		h.committed = from.committed
 	}
@@ -87,8 +90,9 @@ func (p *pending) init(r *room) {
 func (p *pending) add(refreshes []Refresh, from origin) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.parked { // all of it is owed already, and will be read once this is visible
+	if p.parked != nil { // all of it is owed already, and will be read once this is visible
 		p.waiting.commit = max(p.waiting.commit, from.commit)
+		from.tell(p.parked)
 		return
 	}
 	before := len(p.set)
@@ -157,27 +161,39 @@ func (p *pending) swap() (set, spare map[Refresh]struct{}) {
 // done lets go of what was taken.
 func (p *pending) done() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	served := p.serving.origin
 	p.serving, p.warming = hold{}, false
+	p.mu.Unlock()
+	served.tell(nil)
+}
+
+// tell calls those who wait for an outcome.
+func (o origin) tell(err error) {
+	for _, then := range o.then {
+		then(err)
+	}
 }
 
 // park lets go of everything: the store has been told that all is owed. Until
 // unpark, what falls in is part of that.
-func (p *pending) park() {
+func (p *pending) park(cause error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	waiting, serving := p.waiting.origin, p.serving.origin
 	p.room.give(len(p.set))
 	clear(p.set)
-	p.whole, p.warming, p.parked = false, false, true
-	p.waiting = hold{origin: origin{commit: max(p.waiting.commit, p.serving.commit)}}
+	p.whole, p.warming, p.parked = false, false, cause
+	p.waiting = hold{origin: origin{commit: max(waiting.commit, serving.commit)}}
 	p.serving = hold{}
+	p.mu.Unlock()
+	waiting.tell(cause)
+	serving.tell(cause)
 }
 
 // unpark puts everything up to be rendered.
 func (p *pending) unpark() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.parked, p.whole = false, true
+	p.parked, p.whole = nil, true
 	p.signal()
 }
 

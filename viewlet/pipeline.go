@@ -293,11 +293,13 @@ func (p *Pipeline) Expect(xids []uint32) {
 }
 
 // Refresh asks for a refresh as of now, beside the source. It reports whether
-// there is such a viewlet, does not block, and may be called before Run.
-func (p *Pipeline) Refresh(r Refresh) bool {
+// there is such a viewlet, does not block, and may be called before Run. Each
+// of then is called once, when the refresh is in the store, or with an error
+// when the viewlet is broken; it must not block.
+func (p *Pipeline) Refresh(r Refresh, then ...func(error)) bool {
 	l, ok := p.lanes[r.Viewlet]
 	if ok {
-		l.pending.add([]Refresh{r}, origin{floor: LSN(p.seen.Load()), commit: p.cfg.Start})
+		l.pending.add([]Refresh{r}, origin{floor: LSN(p.seen.Load()), commit: p.cfg.Start, then: then})
 	}
 	return ok
 }

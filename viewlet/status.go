@@ -18,9 +18,11 @@ type Status struct {
 // LaneStatus is where one viewlet's lane stands.
 type LaneStatus struct {
 	Viewlet string
-	Depth   int   // refreshes that wait
-	Warming bool  // the whole viewlet is being rendered, or waits to be
-	Broken  error // why the viewlet cannot be rendered; nil: it can
+	Depth   int  // refreshes that wait
+	Warming bool // the whole viewlet is being rendered, or waits to be
+	// Rendered is how many fragments the last whole rendering has made so far.
+	Rendered int
+	Broken   error // why the viewlet cannot be rendered; nil: it can
 }
 
 // Warm reports whether no viewlet that works waits to be rendered whole.
@@ -46,7 +48,7 @@ func (p *Pipeline) Status() Status {
 	}
 	for i, l := range p.order {
 		depth, warming, oldest := l.pending.status()
-		s.Lanes[i] = LaneStatus{Viewlet: l.Viewlet, Depth: depth, Warming: warming}
+		s.Lanes[i] = LaneStatus{Viewlet: l.Viewlet, Depth: depth, Warming: warming, Rendered: int(l.rendered.Load())}
 		if b := l.broken.Load(); b != nil {
 			s.Lanes[i].Broken = b.Err
 		}

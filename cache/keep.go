@@ -1,0 +1,88 @@
+package cache
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
+)
+
+//go:embed keep.lua
+var keepLua string
+
+// Keep tells which of the keys are in Redis, in the order given. The guards of
+// the others move on to lsn, so that nothing older is stored there any more.
+func (c *Cache) Keep(ctx context.Context, keys []viewlet.Key, lsn viewlet.LSN) (present []viewlet.Key, err error) {
+	for piece := range slices.Chunk(keys, pipelineFragments) {
+		is, err := c.keep(ctx, piece, lsn)
+		if err != nil {
+			return nil, fmt.Errorf("look for %s and %d more: %w", piece[0], len(piece)-1, err)
+		}
+		for i, k := range piece {
+			if is[i] {
+				present = append(present, k)
+			}
+		}
+	}
+	return present, nil
+}
+
+func (c *Cache) keep(ctx context.Context, keys []viewlet.Key, lsn viewlet.LSN) (is []bool, err error) {
+	all := make([]int, len(keys))
+	for i := range all {
+		all[i] = i
+	}
+	calls := c.group(all, func(i int) (viewlet.Key, int) { return keys[i], 0 })
+	for _, call := range calls {
+		call.script = c.scripts.keep
+		call.args = []any{c.guard.Milliseconds(), comparable16(lsn)}
+		for _, i := range call.at {
+			call.keys = append(call.keys, c.names.fragment(keys[i]), c.names.guard(keys[i]))
+		}
+	}
+	if err := c.pipeline(ctx, calls, nil); err != nil {
+		return nil, err
+	}
+	is = make([]bool, len(keys))
+	return is, deal(calls, func(i int, letter byte) { is[i] = letter == 'p' })
+}
+
+// Stale gives those of the keys that nothing was stored for at since or later,
+// as far as the guards remember, in the order given. More than the GuardTTL
+// after a fragment was stored, it may count as stale without being so.
+func (c *Cache) Stale(ctx context.Context, keys []viewlet.Key, since viewlet.LSN) ([]viewlet.Key, error) {
+	var stale []viewlet.Key
+	limit := string(comparable16(since))
+	for piece := range slices.Chunk(keys, pipelineFragments) {
+		err := c.exchange(ctx, func(ctx context.Context) error {
+			cmds, err := c.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+				for _, k := range piece {
+					pipe.Get(ctx, c.names.guard(k))
+				}
+				return nil
+			})
+			if err != nil && !errors.Is(err, redis.Nil) {
+				return err
+			}
+			for i, cmd := range cmds {
+				lsn, err := cmd.(*redis.StringCmd).Result()
+				if err != nil && !errors.Is(err, redis.Nil) {
+					return err
+				}
+				if err != nil || lsn < limit {
+					stale = append(stale, piece[i])
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read guards of %s and %d more: %w", piece[0], len(piece)-1, err)
+		}
+	}
+	return stale, nil
+}

@@ -1,0 +1,116 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
+)
+
+// scanCount is how many keys one SCAN looks at: a millisecond or less.
+const scanCount = 1000
+
+// Keys yields the viewlet's keys in Redis, some at a time, until there are no
+// more or yield gives an error. Those that are there from beginning to end
+// come at least once, and may come twice, but not in one slice. The slice is
+// yield's to keep.
+func (c *Cache) Keys(ctx context.Context, name string, yield func([]viewlet.Key) error) error {
+	return c.Sweep(ctx, name, func(keys []viewlet.Key, _ []string) error {
+		if len(keys) == 0 {
+			return nil
+		}
+		return yield(keys)
+	})
+}
+
+// DeleteOrphans removes Redis keys that Sweep gave.
+func (c *Cache) DeleteOrphans(ctx context.Context, orphans []string) error {
+	if err := c.unlink(ctx, c.rdb, orphans); err != nil {
+		return fmt.Errorf("delete orphans %q and %d more: %w", orphans[0], len(orphans)-1, err)
+	}
+	return nil
+}
+
+// ForgetGuards removes every guard. It is for a Postgres whose LSNs begin
+// lower than those of the one that it took over from: its fragments would be
+// refused until the guards expire.
+func (c *Cache) ForgetGuards(ctx context.Context) error {
+	err := c.scan(ctx, escapeGlob(c.names.prefix+"@lsn:{")+"*", func(node redis.Cmdable, guards []string) error {
+		return c.unlink(ctx, node, guards)
+	})
+	if err != nil {
+		return fmt.Errorf("forget guards: %w", err)
+	}
+	return nil
+}
+
+// Clear removes everything under the prefix, and tells how many keys that was.
+func (c *Cache) Clear(ctx context.Context) (int, error) {
+	n := 0
+	err := c.scan(ctx, escapeGlob(c.names.prefix)+"*", func(node redis.Cmdable, keys []string) error {
+		n += len(keys)
+		return c.unlink(ctx, node, keys)
+	})
+	if err != nil {
+		return n, fmt.Errorf("clear: %w", err)
+	}
+	return n, nil
+}
+
+// scan yields the keys that match, sorted and each once, one SCAN at a time
+// and one call at a time, with the node that has them.
+func (c *Cache) scan(ctx context.Context, match string, yield func(redis.Cmdable, []string) error) error {
+	var one sync.Mutex
+	return c.eachNode(ctx, func(node redis.Cmdable) error {
+		for cursor := uint64(0); ; {
+			var found []string
+			err := c.exchange(ctx, func(ctx context.Context) (err error) {
+				found, cursor, err = node.Scan(ctx, cursor, match, scanCount).Result()
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			slices.Sort(found)
+			if found = slices.Compact(found); len(found) > 0 {
+				one.Lock()
+				err = yield(node, found)
+				one.Unlock()
+			}
+			if err != nil || cursor == 0 {
+				return err
+			}
+		}
+	})
+}
+
+// eachNode calls fn for Redis, or in a cluster for its masters, at once.
+func (c *Cache) eachNode(ctx context.Context, fn func(redis.Cmdable) error) error {
+	if cluster, ok := c.rdb.(*redis.ClusterClient); ok {
+		return cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error { return fn(node) })
+	}
+	return fn(c.rdb)
+}
+
+// unlink removes keys one by one, for they may be of many slots.
+func (c *Cache) unlink(ctx context.Context, node redis.Cmdable, keys []string) error {
+	for piece := range slices.Chunk(keys, pipelineFragments) {
+		err := c.exchange(ctx, func(ctx context.Context) error {
+			_, err := node.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+				for _, k := range piece {
+					pipe.Unlink(ctx, k)
+				}
+				return nil
+			})
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

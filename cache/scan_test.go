@@ -1,0 +1,260 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
+)
+
+// allKeys gathers what Keys yields, and sees that no slice names a key twice.
+func allKeys(t testing.TB, c *Cache, name string) map[viewlet.Key]bool {
+	t.Helper()
+	all := make(map[viewlet.Key]bool)
+	err := c.Keys(t.Context(), name, func(ks []viewlet.Key) error {
+		once := make(map[viewlet.Key]bool)
+		for _, k := range ks {
+			if once[k] {
+				t.Errorf("%s comes twice in one slice", k)
+			}
+			once[k], all[k] = true, true
+		}
+		if len(ks) == 0 || len(ks) > 10*scanCount {
+			t.Errorf("a slice of %d keys", len(ks))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func TestKeysOfMany(t *testing.T) {
+	c, _ := setup(t, Config{})
+	const many = 50_000
+	var fragments []viewlet.Fragment
+	for i := range many {
+		fragments = append(fragments, viewlet.Fragment{Key: viewlet.NewKey("product", fmt.Sprint(i)), LSN: 1, Body: []byte("x")})
+	}
+	for _, name := range []string{"product_teaser:1", "product_teaser", "product", "products:1"} {
+		fragments = append(fragments, fragment(t, name, 1, "x"))
+	}
+	must(c.Store(t.Context(), fragments, Options{}))(t)
+
+	got := allKeys(t, c, "product")
+	if len(got) != many+1 {
+		t.Errorf("got %d keys, want %d", len(got), many+1)
+	}
+	for _, f := range fragments {
+		if want := f.Key.Viewlet == "product"; got[f.Key] != want {
+			t.Fatalf("%s: got %v, want %v", f.Key, got[f.Key], want)
+		}
+	}
+	enough := errors.New("enough")
+	calls := 0
+	err := c.Keys(t.Context(), "product", func([]viewlet.Key) error { calls++; return enough })
+	if !errors.Is(err, enough) || calls != 1 {
+		t.Errorf("got %v after %d calls, want %v after one", err, calls, enough)
+	}
+}
+
+func TestOrphans(t *testing.T) {
+	c, s := setup(t, Config{})
+	store(t, c, fragment(t, "page:a%20b", 1, "x"), Options{})
+	store(t, c, fragment(t, "pages:1", 1, "x"), Options{})
+	want := []string{"viewlet:page:%41", "viewlet:page:a b", "viewlet:page:a%2fb", "viewlet:page:{x}"}
+	for _, k := range append([]string{"viewlet:page/1", "page:a b", "viewlet:pages:a b"}, want...) {
+		s.raw.Set(t.Context(), k, "x", 0)
+	}
+	if got := allKeys(t, c, "page"); len(got) != 1 || !got[key(t, "page:a%20b")] {
+		t.Errorf("Keys gave %v", got)
+	}
+	orphans := func() (all []string) {
+		err := c.Sweep(t.Context(), "page", func(_ []viewlet.Key, some []string) error {
+			all = append(all, some...)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(all)
+		return slices.Compact(all)
+	}
+	got := orphans()
+	if !reflect.DeepEqual(got, want) {
+		t.Fatalf("got %q, want %q", got, want)
+	}
+	before := must(s.raw.DBSize(t.Context()).Result())(t)
+	if err := c.DeleteOrphans(t.Context(), got); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.DeleteOrphans(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	after := must(s.raw.DBSize(t.Context()).Result())(t)
+	if left := orphans(); len(left) != 0 || before-after != int64(len(want)) {
+		t.Errorf("%q are left, and %d keys less", left, before-after)
+	}
+}
+
+// A Postgres restored from a backup begins with lower LSNs.
+func TestForgetGuards(t *testing.T) {
+	c, s := setup(t, Config{Prefix: "[a]"})
+	store(t, c, fragment(t, "v:1", 1000, "new"), Options{})
+	s.raw.Set(t.Context(), "a@lsn:{other}", "1", 0)
+	if got := store(t, c, fragment(t, "v:1", 10, "old"), Options{}); got != Refused {
+		t.Fatalf("got %#v before", got)
+	}
+	if err := c.ForgetGuards(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := store(t, c, fragment(t, "v:1", 10, "old"), Options{}); got != Written {
+		t.Errorf("got %#v after", got)
+	}
+	if s.raw.Exists(t.Context(), "a@lsn:{other}").Val() != 1 {
+		t.Error("somebody else's key is gone")
+	}
+}
+
+// One node of a cluster is as strict as many are about the slots of a script's
+// keys.
+func TestCluster(t *testing.T) {
+	port := fmt.Sprint(freePort(t))
+	s := startServer(t, "--port", port, "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
+	if err := s.raw.ClusterAddSlotsRange(t.Context(), 0, 16383).Err(); err != nil {
+		t.Fatal(err)
+	}
+	healthy := func() bool { return s.raw.Set(t.Context(), "x", "", 0).Err() == nil }
+	if !eventually(t, healthy) {
+		t.Fatal("the cluster does not get ready")
+	}
+	open := func(prefix string) (*Cache, error) {
+		client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:" + port}})
+		return connect(t.Context(), client, "127.0.0.1:"+port, Config{Prefix: prefix})
+	}
+	for _, prefix := range []string{"viewlet:", "{shop}:"} {
+		c := must(open(prefix))(t)
+		var fragments []viewlet.Fragment
+		var all []viewlet.Key
+		for i := range 300 {
+			fragments = append(fragments, fragment(t, fmt.Sprintf("v:%d", i), 5, fmt.Sprint(i)))
+			all = append(all, fragments[i].Key)
+		}
+		for i, o := range must(c.Store(t.Context(), fragments, Options{}))(t) {
+			if o != Written || get(t, c, all[i].String()) != fmt.Sprint(i) {
+				t.Fatalf("%s: got %#v", all[i], o)
+			}
+		}
+		if got := must(c.Keep(t.Context(), append(keys(t, "v:x"), all...), 9))(t); !reflect.DeepEqual(got, all) {
+			t.Errorf("Keep gave %d keys", len(got))
+		}
+		if got := must(c.Stale(t.Context(), append(keys(t, "v:y"), all...), 5))(t); !reflect.DeepEqual(got, keys(t, "v:y")) {
+			t.Errorf("Stale gave %v", got)
+		}
+		if got := allKeys(t, c, "v"); len(got) != len(all) {
+			t.Errorf("Keys gave %d", len(got))
+		}
+		if err := c.SaveState(t.Context(), State{System: "1", Timeline: 1}); err != nil {
+			t.Error(err)
+		}
+		if err := c.ForgetGuards(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if got := must(c.Stale(t.Context(), all, 0))(t); len(got) != len(all) {
+			t.Errorf("%d guards are left", len(all)-len(got))
+		}
+		_ = c.Close()
+	}
+	for _, prefix := range []string{"a{b:", "a}b:", "{}:"} {
+		if c, err := open(prefix); err == nil {
+			t.Errorf("prefix %q is accepted", prefix)
+			_ = c.Close()
+		}
+	}
+}
+
+// Many viewlets are swept with a few scans, and each gets what is its own.
+func TestSweepsShareScans(t *testing.T) {
+	c, s := setup(t, Config{})
+	const viewlets, each = 50, 40
+	var fragments []viewlet.Fragment
+	for v := range viewlets {
+		for i := range each {
+			fragments = append(fragments, viewlet.Fragment{Key: viewlet.NewKey(fmt.Sprint("v", v), fmt.Sprint(i)), LSN: 1, Body: []byte("x")})
+		}
+	}
+	must(c.Store(t.Context(), fragments, Options{}))(t)
+	before := scans(t, s)
+	var g errgroup.Group
+	for v := range viewlets {
+		g.Go(func() error {
+			got := map[viewlet.Key]bool{}
+			err := c.Sweep(t.Context(), fmt.Sprint("v", v), func(keys []viewlet.Key, orphans []string) error {
+				for _, k := range keys {
+					got[k] = true
+				}
+				if len(orphans) > 0 {
+					return fmt.Errorf("orphans %q", orphans)
+				}
+				return nil
+			})
+			if err == nil && len(got) != each {
+				err = fmt.Errorf("v%d: %d keys instead of %d", v, len(got), each)
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	// 4,000 keys with the guards are a few SCANs, and the first sweep may have
+	// begun alone.
+	if n := scans(t, s) - before; n > 30 {
+		t.Errorf("%d SCANs for %d sweeps", n, viewlets)
+	}
+}
+
+// A sweep that is given up keeps nobody else waiting.
+func TestSweepGivenUp(t *testing.T) {
+	c, _ := setup(t, Config{})
+	store(t, c, fragment(t, "v:1", 1, "x"), Options{})
+	store(t, c, fragment(t, "w:1", 1, "x"), Options{})
+	enough := errors.New("enough")
+	for range 20 {
+		if err := c.Keys(t.Context(), "v", func([]viewlet.Key) error { return enough }); !errors.Is(err, enough) {
+			t.Fatal(err)
+		}
+		if got := allKeys(t, c, "w"); len(got) != 1 {
+			t.Fatalf("got %v", got)
+		}
+	}
+}
+
+// scans is how many SCANs the server has answered.
+func scans(t testing.TB, s *server) (n int) {
+	t.Helper()
+	info := must(s.raw.Info(t.Context(), "commandstats").Result())(t)
+	_, info, _ = strings.Cut(info, "cmdstat_scan:calls=")
+	_, _ = fmt.Sscan(strings.Split(info, ",")[0], &n)
+	return n
+}
+
+func TestClear(t *testing.T) {
+	c, s := setup(t, Config{Prefix: "shop:"})
+	store(t, c, fragment(t, "v:1", 1, "x"), Options{})
+	s.raw.Set(t.Context(), "other:1", "x", 0)
+	if n := must(c.Clear(t.Context()))(t); n != 2 { // and its guard
+		t.Errorf("%d keys cleared", n)
+	}
+	if left := must(s.raw.Keys(t.Context(), "*").Result())(t); len(left) != 1 || left[0] != "other:1" {
+		t.Errorf("left are %q", left)
+	}
+}

@@ -1,0 +1,191 @@
+package cache
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"time"
+
+	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
+)
+
+//go:embed store.lua
+var storeLua string
+
+// Outcome is what became of a fragment that was to be stored.
+type Outcome byte
+
+// The outcomes.
+const (
+	Written Outcome = 'w' // its bytes changed
+	Equal   Outcome = 'e' // its bytes were the same
+	Deleted Outcome = 'd' // it was removed
+	Absent  Outcome = 'a' // there was nothing to remove
+	Refused Outcome = 'r' // it is older than what the cache holds
+	Skipped Outcome = 's' // nobody has requested it
+	Failed  Outcome = 'f' // it had an Err, which is noted
+)
+
+// Count adds the outcome to what a pass did.
+func (o Outcome) Count(p *viewlet.Pass) {
+	switch o {
+	case Written:
+		p.Written++
+	case Equal:
+		p.Equal++
+	case Deleted:
+		p.Deleted++
+	case Absent:
+		p.Absent++
+	case Refused:
+		p.Refused++
+	case Skipped:
+		p.Skipped++
+	case Failed:
+		p.Failed++
+	}
+}
+
+// Options are a viewlet's.
+type Options struct {
+	// TTL is how long its fragments live; zero: for ever. It is rounded up to
+	// a millisecond.
+	TTL time.Duration
+	// Requested writes only fragments that are in Redis already.
+	Requested bool
+}
+
+// rule says when a fragment is written; the words are store.lua's.
+type rule string
+
+const (
+	always    rule = "always"    // unless it is older
+	requested rule = "requested" // and only if it is there
+	newer     rule = "newer"     // and not when it is just as old
+)
+
+// Store writes each fragment, or with a nil Body deletes it, unless a newer
+// one was stored within the GuardTTL, and announces those that changed. The
+// outcomes are in the fragments' order. Each key comes once.
+//
+// On an error some of the fragments may be stored: render and store them all
+// again. What is stored already comes out Equal then, or Absent.
+func (c *Cache) Store(ctx context.Context, fragments []viewlet.Fragment, o Options) ([]Outcome, error) {
+	outcomes := make([]Outcome, len(fragments))
+	how := always
+	if o.Requested {
+		how = requested
+	}
+	for start, end := 0, 0; start < len(fragments); start = end {
+		end = pipelineEnd(fragments, start)
+		if err := c.write(ctx, fragments[start:end], outcomes[start:end], how, o.TTL); err != nil {
+			return nil, fmt.Errorf("store %s: %w", span(fragments[start:end]), err)
+		}
+		if err := c.mended(ctx, fragments[start:end], outcomes[start:end]); err != nil {
+			return nil, err
+		}
+	}
+	return outcomes, nil
+}
+
+// Fill stores what a reader missed, and tells whether it did: not if the cache
+// has met anything as new, for the reader's snapshot may be the older one.
+// A fragment without a Body, or with an Err, leaves no trace: readers can ask
+// for any number of those. o.Requested means nothing here.
+func (c *Cache) Fill(ctx context.Context, f viewlet.Fragment, o Options) (stored bool, err error) {
+	if f.Body == nil || f.Err != nil {
+		return false, nil
+	}
+	one, outcomes := []viewlet.Fragment{f}, make([]Outcome, 1)
+	if err := c.write(ctx, one, outcomes, newer, o.TTL); err != nil {
+		return false, fmt.Errorf("fill %s: %w", f.Key, err)
+	}
+	if err := c.mended(ctx, one, outcomes); err != nil {
+		return false, err
+	}
+	return outcomes[0] != Refused, nil
+}
+
+// One pipeline holds so much: it fits the timeout on a slow network.
+const (
+	pipelineFragments = 2000
+	pipelineBytes     = 8 << 20
+)
+
+// pipelineEnd tells how far a pipeline goes that begins at start.
+func pipelineEnd(fragments []viewlet.Fragment, start int) int {
+	size := 0
+	for end := start; end < len(fragments); end++ {
+		size += len(fragments[end].Body)
+		if end-start == pipelineFragments || size > pipelineBytes && end > start {
+			return end
+		}
+	}
+	return len(fragments)
+}
+
+// write runs the script on fragments and notes those with an Err, in one pipeline.
+func (c *Cache) write(ctx context.Context, fragments []viewlet.Fragment, outcomes []Outcome, how rule, ttl time.Duration) error {
+	var good []int
+	var failures []any
+	for i, f := range fragments {
+		if f.Err == nil {
+			good = append(good, i)
+			continue
+		}
+		outcomes[i] = Failed
+		c.failed.add(f.Key.String())
+		failures = append(failures, f.Key.String(), Failure{f.Err.Error(), f.LSN, time.Now()}.encode())
+	}
+	calls, err := c.storeCalls(fragments, good, how, ttl)
+	if err == nil {
+		err = c.pipeline(ctx, calls, failures)
+	}
+	if err != nil {
+		return err
+	}
+	return deal(calls, func(i int, letter byte) { outcomes[i] = Outcome(letter) })
+}
+
+// storeCalls makes the script calls for the fragments that good indexes.
+func (c *Cache) storeCalls(fragments []viewlet.Fragment, good []int, how rule, ttl time.Duration) ([]*call, error) {
+	calls := c.group(good, func(i int) (viewlet.Key, int) { return fragments[i].Key, len(fragments[i].Body) })
+	ttl = (ttl + time.Millisecond - 1) / time.Millisecond
+	for _, call := range calls {
+		call.script = c.scripts.store
+		call.keys = make([]string, 0, 2*len(call.at))
+		call.args = append(make([]any, 0, 4+4*len(call.at)), c.guard.Milliseconds(), int64(ttl), string(how), c.names.channel())
+		for _, i := range call.at {
+			f := &fragments[i]
+			key, verb := c.names.fragment(f.Key), "set"
+			if f.Body == nil {
+				verb = "del"
+			}
+			news, err := appendAnnouncement(nil, f, key)
+			if err != nil {
+				return nil, err
+			}
+			call.keys = append(call.keys, key, c.names.guard(f.Key))
+			call.args = append(call.args, comparable16(f.LSN), verb, f.Body, news)
+		}
+	}
+	return calls, nil
+}
+
+// comparable16 gives an LSN as 16 hex digits, which sort as LSNs do.
+func comparable16(l viewlet.LSN) []byte {
+	const hex = "0123456789ABCDEF"
+	buf := make([]byte, 16)
+	for i := range buf {
+		buf[i] = hex[l>>(60-4*i)&15]
+	}
+	return buf
+}
+
+// span names fragments for a message: product_teaser:42, or with "and 199 more".
+func span(fragments []viewlet.Fragment) string {
+	if n := len(fragments) - 1; n > 0 {
+		return fmt.Sprintf("%s and %d more", fragments[0].Key, n)
+	}
+	return fragments[0].Key.String()
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cdc-viewlet/cdc-viewlet/render"
+	"github.com/cdc-viewlet/cdc-viewlet/replication"
+	"github.com/cdc-viewlet/cdc-viewlet/rules"
+)
+
+func (a *app) checkCommand() *cobra.Command {
+	var offline bool
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "find the mistakes in the rules",
+		Long: `Reads the rules and the templates and tells everything that is wrong with them,
+by file and line. With a database it also compares them with the catalog: tables,
+columns, replica identities, queries that Postgres does not take, templates that
+read columns which their query does not have, and what the server lacks.`,
+		Example: `  cdc-viewlet check
+  cdc-viewlet check --offline -c /etc/cdc-viewlet`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.check(cmd.Context(), offline) },
+	}
+	cmd.Flags().BoolVar(&offline, "offline", false, "do not ask the database")
+	return cmd
+}
+
+func (a *app) check(ctx context.Context, offline bool) error {
+	set, diags := rules.Load(a.config)
+	if diags.HasErrors() {
+		a.tell(set, diags)
+		return a.verdict(set, diags, "")
+	}
+	diags = append(diags, set.Check()...)
+	against := "not compared with a database"
+	var lacks error
+	if offline {
+		_, problems := render.New(nil, set, a.maxFragment)
+		diags = append(diags, asDiagnostics(set, problems)...)
+	} else {
+		found, err := a.checkDatabase(ctx, set, &lacks)
+		if err != nil {
+			a.tell(set, diags)
+			var usage *usageError
+			if errors.As(err, &usage) {
+				err = usagef("%s; or check --offline", usage.message)
+			}
+			return err
+		}
+		diags = append(diags, found...)
+		against = "compared with the database"
+	}
+	a.tell(set, diags)
+	if lacks != nil {
+		a.say("%v", lacks)
+	}
+	if err := a.verdict(set, diags, against); err != nil || lacks == nil {
+		return err
+	}
+	return errReported
+}
+
+// checkDatabase compares the rules with the catalog. What the server lacks for
+// streaming goes to lacks.
+func (a *app) checkDatabase(ctx context.Context, set *rules.Set, lacks *error) (rules.Diagnostics, error) {
+	db, err := a.openDatabase(ctx, set)
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	cfg, err := a.replicationConfig(set)
+	if err != nil {
+		return nil, err
+	}
+	in, err := a.inspect(ctx, set, db, cfg)
+	if err != nil {
+		return nil, err
+	}
+	err = replication.Preflight(ctx, cfg, in.tables)
+	var problems replication.Problems
+	if errors.As(err, &problems) {
+		*lacks, err = problems, nil
+	}
+	return in.diags, err
+}
+
+// verdict sums up on stdout.
+func (a *app) verdict(set *rules.Set, diags rules.Diagnostics, against string) error {
+	failures, warnings := rules.Count(diags)
+	if failures > 0 {
+		fmt.Fprintf(a.stdout, "%s: %s, %s\n", a.config, count(failures, "error"), count(warnings, "warning"))
+		return errReported
+	}
+	fmt.Fprintf(a.stdout, "%s: ok, %s, %s, %s; %s\n", a.config, count(len(set.Viewlets), "viewlet"),
+		count(len(set.TableNames()), "table"), count(warnings, "warning"), against)
+	return nil
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -1,0 +1,384 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/cdc-viewlet/cdc-viewlet/cache"
+	"github.com/cdc-viewlet/cdc-viewlet/render"
+	"github.com/cdc-viewlet/cdc-viewlet/replication"
+	"github.com/cdc-viewlet/cdc-viewlet/rules"
+	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
+	"github.com/cdc-viewlet/cdc-viewlet/web"
+)
+
+// daemon is what `run` keeps running: one session after the other, each from
+// the slot to Redis. A connection that breaks ends its session, and the next
+// one takes up where the last confirmed.
+type daemon struct {
+	app      *app
+	db       *render.Database
+	cache    *cache.Cache
+	metrics  *web.Metrics
+	progress func(viewlet.Status) // told now and then; may be nil
+
+	mu      sync.Mutex
+	current *edition
+	pipe    *viewlet.Pipeline // nil: no session runs
+	state   web.State
+	reason  string
+	again   uint64 // sessions after the first
+}
+
+// edition is one set of rules, compiled, and the tables that it names.
+type edition struct {
+	set      *rules.Set
+	renderer *render.Renderer
+	tables   []viewlet.Table
+	cfg      replication.Config
+}
+
+// prepare compares rules with the database and tells what is wrong with them;
+// errReported if they cannot be used.
+func (a *app) prepare(ctx context.Context, set *rules.Set, db *render.Database) (*edition, error) {
+	cfg, err := a.replicationConfig(set)
+	if err != nil {
+		return nil, err
+	}
+	in, err := a.inspect(ctx, set, db, cfg)
+	if err != nil {
+		return nil, err
+	}
+	a.tell(set, in.diags)
+	if in.diags.HasErrors() {
+		return nil, errReported
+	}
+	return &edition{set: set, renderer: in.renderer, tables: in.tables, cfg: cfg}, nil
+}
+
+// errReload ends a session because there are new rules.
+var errReload = errors.New("new rules")
+
+// run holds sessions until ctx ends. What breaks one is the world's fault, and
+// is tried again; what Postgres lacks, a replication.Problem, ends it if the
+// first session meets it.
+func (d *daemon) run(ctx context.Context, reload <-chan struct{}) error {
+	pause := newBackoff()
+	for first := true; ; first = false {
+		began := time.Now()
+		err := d.reloadable(ctx, reload)
+		var lacks replication.Problem
+		switch {
+		case ctx.Err() != nil:
+			d.become(web.Stopping, "")
+			return nil
+		case errors.Is(err, errReload):
+			continue
+		case first && errors.As(err, &lacks):
+			return err
+		}
+		if time.Since(began) > time.Minute {
+			pause = newBackoff()
+		}
+		d.become(web.Starting, "the last session ended")
+		wait := pause()
+		d.app.log.Warn("session ended, beginning another", "err", err, "in", wait.Round(time.Millisecond))
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+		d.mu.Lock()
+		d.again++
+		d.mu.Unlock()
+	}
+}
+
+func newBackoff() func() time.Duration {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval = 100 * time.Millisecond
+	b.MaxInterval = 15 * time.Second
+	return b.NextBackOff
+}
+
+// reloadable holds a session, and ends it when there are new rules that can be
+// used. A bad new file is told, and the old rules stay in force.
+func (d *daemon) reloadable(ctx context.Context, reload <-chan struct{}) error {
+	sessionCtx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	done := make(chan error, 1)
+	go func() { done <- d.session(sessionCtx, end) }()
+	for {
+		select {
+		case err := <-done:
+			if cause := context.Cause(sessionCtx); err == nil && ctx.Err() == nil && cause != nil {
+				return cause
+			}
+			return err
+		case <-reload:
+			next, err := d.nextEdition(ctx)
+			if err != nil {
+				d.app.log.Error("rules not reloaded, the old ones stay in force", "err", err)
+				continue
+			}
+			d.app.log.Info("rules reloaded", "viewlets", len(next.set.Viewlets))
+			end(errReload)
+			err = <-done
+			d.mu.Lock()
+			d.current = next
+			d.mu.Unlock()
+			if err == nil || ctx.Err() == nil {
+				return errReload
+			}
+			return err
+		}
+	}
+}
+
+func (d *daemon) nextEdition(ctx context.Context) (*edition, error) {
+	set, err := d.app.loadRules()
+	if err != nil {
+		return nil, errors.New("the rules have mistakes")
+	}
+	if set.Redis != d.edition().set.Redis || set.Postgres != d.edition().set.Postgres {
+		return nil, errors.New("the postgres or redis block has changed; restart for that")
+	}
+	next, err := d.app.prepare(ctx, set, d.db)
+	if errors.Is(err, errReported) {
+		return nil, errors.New("the rules do not fit the database")
+	}
+	return next, err
+}
+
+func (d *daemon) edition() *edition {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.current
+}
+
+// session streams the slot until ctx ends or something breaks.
+func (d *daemon) session(ctx context.Context, end context.CancelCauseFunc) error {
+	ed := d.edition()
+	cfg := ed.cfg
+	cfg.OnStandby = func(int) { d.become(web.Standby, "another daemon streams the slot") }
+	made, err := replication.Setup(ctx, cfg, ed.tables)
+	if err != nil {
+		return err
+	}
+	if made.SlotCreated {
+		d.app.log.Info("slot created", "slot", cfg.Slot, "publication", cfg.Publication, "tables", len(ed.tables))
+	}
+	stream, err := replication.Open(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	running := false
+	defer func() {
+		if !running {
+			stream.Close()
+		}
+	}()
+	changed := made.PublicationChanged
+	if made.PublicationPending {
+		published, err := replication.Publish(ctx, cfg, ed.tables)
+		if err != nil {
+			return err
+		}
+		changed = changed || published
+	}
+	begin, err := d.takeStock(ctx, ed, stream, made.SlotCreated, changed)
+	if err != nil {
+		return err
+	}
+	st := &store{cache: d.cache, set: ed.set, reached: begin.reached, stateful: true, forgot: end}
+	pipe := viewlet.New(d.pipelineConfig(ed, st, stream.Start))
+	pipe.Expect(begin.committing)
+	for _, name := range begin.stale {
+		pipe.Refresh(viewlet.Refresh{Key: viewlet.Key{Viewlet: name}, Via: viewlet.Whole})
+	}
+	d.app.log.Info("streaming", "slot", cfg.Slot, "from", stream.Start.String(), "viewlets", len(ed.set.Viewlets), "warming", len(begin.stale))
+	d.hold(pipe)
+	defer d.hold(nil)
+	watching, stopWatching := context.WithCancel(ctx)
+	defer stopWatching()
+	go d.watch(watching, pipe)
+	running = true
+	return pipe.Run(ctx, stream)
+}
+
+func (d *daemon) pipelineConfig(ed *edition, st *store, start viewlet.LSN) viewlet.Config {
+	cfg := viewlet.Config{
+		Match: ed.set, Render: ed.renderer, Store: st, Start: start,
+		Backoff: newBackoff, Observe: d.metrics.Observe, Log: d.app.log,
+	}
+	for _, v := range ed.set.Viewlets {
+		cfg.Lanes = append(cfg.Lanes, viewlet.Lane{Viewlet: v.Name, Requested: v.Requested})
+	}
+	return cfg
+}
+
+func (d *daemon) hold(pipe *viewlet.Pipeline) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.pipe = pipe
+}
+
+func (d *daemon) pipeline() *viewlet.Pipeline {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.pipe
+}
+
+func (d *daemon) become(state web.State, reason string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.state, d.reason = state, reason
+}
+
+// watch tells of the warm-up until it is over, and of the state.
+func (d *daemon) watch(ctx context.Context, pipe *viewlet.Pipeline) {
+	const often, seldom = 200 * time.Millisecond, 5 * time.Second
+	began := time.Now()
+	d.become(web.Warming, "rendering what is not in Redis yet")
+	tick := time.NewTicker(often)
+	defer tick.Stop()
+	for told := began; ; {
+		status := pipe.Status()
+		if d.progress != nil {
+			d.progress(status)
+		}
+		if status.Warm() {
+			break
+		}
+		if d.progress == nil && time.Since(told) > seldom {
+			told = time.Now()
+			logWarming(d.app.log, status)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+	d.become(web.Streaming, "")
+	d.app.log.Info("ready: every fragment is in Redis", "rendered", rendered(pipe.Status()), "took", time.Since(began).Round(time.Millisecond))
+}
+
+func rendered(s viewlet.Status) (keys int) {
+	for _, l := range s.Lanes {
+		keys += l.Rendered
+	}
+	return keys
+}
+
+func logWarming(log *slog.Logger, s viewlet.Status) {
+	warming := 0
+	for _, l := range s.Lanes {
+		if l.Warming {
+			warming++
+		}
+	}
+	log.Info("warming up", "viewlets_to_go", warming, "rendered", rendered(s))
+}
+
+// stock is what a session begins with.
+type stock struct {
+	stale      []string // viewlets to be rendered whole
+	committing []uint32 // transactions that will not come, and are not visible yet
+	reached    viewlet.LSN
+}
+
+// warm returns when every fragment is in Redis.
+func (d *daemon) warm(ctx context.Context) error {
+	for tick := time.NewTicker(50 * time.Millisecond); ; {
+		if pipe := d.pipeline(); pipe != nil && pipe.Status().Warm() {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// takeStock compares what Redis says of itself with the slot and with the
+// rules. What it cannot vouch for is to be rendered whole.
+func (d *daemon) takeStock(ctx context.Context, ed *edition, stream *replication.Stream, slotCreated, published bool) (stock, error) {
+	if err := d.cache.Ping(ctx); err != nil {
+		return stock{}, err
+	}
+	state, err := d.cache.State(ctx)
+	if err != nil {
+		return stock{}, err
+	}
+	snap, err := d.db.Snapshot(ctx)
+	if err != nil {
+		return stock{}, err
+	}
+	if why := gap(state, ed.cfg.Slot, stream, slotCreated, published); why != "" {
+		d.app.log.Info("everything is rendered afresh", "why", why)
+		if state.System != stream.SystemID || state.Timeline != uint32(stream.Timeline) {
+			if err := d.cache.ForgetGuards(ctx); err != nil {
+				return stock{}, err
+			}
+		}
+		old := state.Fingerprints
+		state = cache.State{System: stream.SystemID, Timeline: uint32(stream.Timeline), Slot: ed.cfg.Slot, LSN: stream.Start}
+		if err := d.cache.SaveState(ctx, state); err != nil {
+			return stock{}, err
+		}
+		state.Fingerprints = map[string]string{}
+		for name := range old { // what is no longer in the rules is to go all the same
+			if ed.set.Viewlet(name) == nil {
+				state.Fingerprints[name] = ""
+			}
+		}
+	}
+	for name := range state.Fingerprints {
+		if ed.set.Viewlet(name) != nil {
+			continue
+		}
+		d.app.log.Info("viewlet is not in the rules any more, deleting its fragments", "viewlet", name)
+		if err := removeViewlet(ctx, d.cache, name, snap.LSN); err != nil {
+			return stock{}, fmt.Errorf("delete fragments of %s: %w", name, err)
+		}
+	}
+	s := stock{reached: state.LSN}
+	for _, v := range ed.set.Viewlets {
+		if state.Fingerprints[v.Name] != ed.set.Fingerprint(v.Name) {
+			s.stale = append(s.stale, v.Name)
+		}
+	}
+	if len(s.stale) > 0 {
+		s.committing, err = d.db.Committing(ctx)
+	}
+	return s, err
+}
+
+// gap says why what is in Redis cannot be taken up where it was left; empty
+// when it can.
+func gap(state cache.State, slot string, stream *replication.Stream, slotCreated, published bool) string {
+	switch {
+	case state.System == "":
+		return "redis holds nothing yet"
+	case state.System != stream.SystemID:
+		return "redis was filled from another server"
+	case state.Timeline != uint32(stream.Timeline):
+		return "the server is on another timeline: a standby was promoted"
+	case slotCreated:
+		return "the slot is new"
+	case state.Slot != slot:
+		return "redis was filled from another slot"
+	case published:
+		return "the publication was made or changed"
+	case stream.Start > state.LSN:
+		return fmt.Sprintf("the slot is at %v, and redis only at %v", stream.Start, state.LSN)
+	}
+	return ""
+}

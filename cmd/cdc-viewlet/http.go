@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cdc-viewlet/cdc-viewlet/render"
+	"github.com/cdc-viewlet/cdc-viewlet/rules"
+	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
+	"github.com/cdc-viewlet/cdc-viewlet/web"
+)
+
+// server gives the daemon over HTTP.
+func (d *daemon) server() *web.Server {
+	return web.New(web.Config{
+		Rules: served{d}, Cache: servedCache{d}, Renderer: served{d}, Door: served{d}, Daemon: served{d},
+		Metrics: d.metrics, Log: d.app.log,
+	})
+}
+
+// served is the daemon as web sees it: whatever rules are in force.
+type served struct{ d *daemon }
+
+// Viewlet is a method of web.Rules.
+func (s served) Viewlet(name string) (web.Viewlet, error) {
+	v := s.d.edition().set.Viewlet(name)
+	if v == nil {
+		return web.Viewlet{}, web.UnknownViewletError{Reason: fmt.Sprintf("there is no viewlet %q.%s", name, s.d.edition().set.Suggest(name))}
+	}
+	return web.Viewlet{Params: len(v.Params), ContentType: contentType(v)}, nil
+}
+
+func contentType(v *rules.Viewlet) string {
+	switch {
+	case v.Template == nil:
+		return "application/json"
+	case v.Template.HTML:
+		return "text/html; charset=utf-8"
+	}
+	return "text/plain; charset=utf-8"
+}
+
+// Validate is a method of web.Rules.
+func (s served) Validate(ctx context.Context, name string, args []string) (viewlet.Key, error) {
+	key, err := s.d.edition().renderer.Canonical(ctx, name, args)
+	var unfit *render.ArgumentError
+	if errors.As(err, &unfit) {
+		return key, web.ArgumentError{Reason: unfit.Error()}
+	}
+	return key, err
+}
+
+// Render is a method of web.Renderer.
+func (s served) Render(ctx context.Context, key viewlet.Key) (viewlet.Fragment, error) {
+	fragments, err := s.d.edition().renderer.Render(ctx, key.Viewlet, []viewlet.Key{key})
+	if err != nil {
+		return viewlet.Fragment{}, err
+	}
+	return fragments[0], nil
+}
+
+// Refresh is a method of web.Door.
+func (s served) Refresh(_ context.Context, r viewlet.Refresh) (<-chan error, error) {
+	pipe := s.d.pipeline()
+	if pipe == nil {
+		return nil, errors.New("not streaming yet")
+	}
+	done := make(chan error, 1)
+	if !pipe.Refresh(r, func(err error) { done <- err }) {
+		return nil, fmt.Errorf("there is no viewlet %q", r.Viewlet)
+	}
+	return done, nil
+}
+
+// Status is a method of web.Daemon.
+func (s served) Status() web.Status {
+	d := s.d
+	pipe := d.pipeline()
+	d.mu.Lock()
+	status := web.Status{State: d.state, Reason: d.reason, Reconnects: d.again}
+	d.mu.Unlock()
+	if pipe == nil {
+		return status
+	}
+	now := pipe.Status()
+	status.Changes, status.Transactions = now.Changes, now.Transactions
+	status.Received, status.Confirmed, status.ServerEnd = now.Received, now.Confirmed, now.Received
+	status.Oldest = now.Oldest
+	failed := d.cache.FailedCounts()
+	for _, l := range now.Lanes {
+		status.Lanes = append(status.Lanes, web.Lane{Viewlet: l.Viewlet, Depth: l.Depth, Broken: l.Broken != nil, Failed: failed[l.Viewlet]})
+	}
+	return status
+}
+
+// servedCache is the cache with each viewlet's options.
+type servedCache struct{ d *daemon }
+
+// Get is a method of web.Cache.
+func (s servedCache) Get(ctx context.Context, key viewlet.Key) ([]byte, bool, error) {
+	return s.d.cache.Get(ctx, key)
+}
+
+// Fill is a method of web.Cache. What the cache will not take, because
+// something as new was written, is left to the key's lane.
+func (s servedCache) Fill(ctx context.Context, f viewlet.Fragment) error {
+	ed := s.d.edition()
+	v := ed.set.Viewlet(f.Key.Viewlet)
+	if v == nil || !ed.renderer.Storable(f.Key.Viewlet) {
+		return nil
+	}
+	st := store{set: ed.set}
+	stored, err := s.d.cache.Fill(ctx, f, st.options(v.Name))
+	if err != nil || stored {
+		return err
+	}
+	if pipe := s.d.pipeline(); pipe != nil && !v.Requested {
+		pipe.Refresh(viewlet.Refresh{Key: f.Key})
+	}
+	return nil
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/cdc-viewlet/cdc-viewlet/render"
+	"github.com/cdc-viewlet/cdc-viewlet/replication"
+	"github.com/cdc-viewlet/cdc-viewlet/rules"
+	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
+)
+
+// inspection is the rules compared with the database.
+type inspection struct {
+	tables   []viewlet.Table // that the rules name, each once
+	renderer *render.Renderer
+	diags    rules.Diagnostics
+}
+
+// inspect binds the rules to the database's catalog and compiles what they
+// say. What is wrong with the rules is in the diagnostics; an error is the
+// world's.
+func (a *app) inspect(ctx context.Context, set *rules.Set, db *render.Database, cfg replication.Config) (*inspection, error) {
+	conn, err := replication.Connect(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	found, err := replication.Tables(ctx, conn, set.TableNames())
+	if err != nil {
+		return nil, err
+	}
+	in := &inspection{}
+	catalog := make(map[viewlet.TableName]*viewlet.Table, len(found))
+	once := map[uint32]bool{}
+	for name, table := range found {
+		catalog[name] = &table
+		if !once[table.OID] {
+			once[table.OID] = true
+			in.tables = append(in.tables, table)
+		}
+	}
+	var problems []render.Problem
+	in.renderer, problems = render.New(db, set, a.maxFragment)
+	more, columns, err := in.renderer.Check(ctx)
+	if err != nil {
+		return nil, err
+	}
+	in.diags = append(in.diags, set.Bind(catalog, columns)...)
+	in.diags = append(in.diags, asDiagnostics(set, append(problems, more...))...)
+	return in, nil
+}
+
+// asDiagnostics puts what the renderer found at the lines it is about.
+func asDiagnostics(set *rules.Set, problems []render.Problem) rules.Diagnostics {
+	var diags rules.Diagnostics
+	for _, p := range problems {
+		name, severity := "", rules.Error
+		if p.Viewlet != nil {
+			name = p.Viewlet.Name
+		} else {
+			name = p.Lookup.Name
+		}
+		if p.Warning {
+			severity = rules.Warning
+		}
+		summary, detail, offset := describe(p)
+		diags = append(diags, set.Problem(name, p.Attr, offset, severity, summary, detail))
+	}
+	return diags
+}
+
+func describe(p render.Problem) (summary, detail string, offset int) {
+	offset = -1
+	var q *render.QueryError
+	if errors.As(p.Err, &q) {
+		offset = q.Offset
+	}
+	var pg *pgconn.PgError
+	if !errors.As(p.Err, &pg) {
+		summary, detail = titleOf(p.Attr), sentence(p.Err.Error())
+	} else {
+		summary, detail = "Postgres does not take this query", sentence(fmt.Sprintf("Postgres says: %s (SQLSTATE %s)", pg.Message, pg.Code))
+		if pg.Detail != "" {
+			detail += " " + sentence(pg.Detail)
+		}
+		if pg.Hint != "" {
+			detail += " " + sentence(pg.Hint)
+		}
+	}
+	if p.Hint != "" {
+		detail += " " + sentence(p.Hint)
+	}
+	return summary, detail, offset
+}
+
+func titleOf(attr string) string {
+	switch attr {
+	case "template", "body":
+		return "The template cannot be used"
+	case "all":
+		return "The query in all cannot be used"
+	}
+	return "The query cannot be used"
+}
+
+func sentence(s string) string {
+	if s == "" {
+		return s
+	}
+	switch s[len(s)-1] {
+	case '.', '!', '?', ':':
+		return s
+	}
+	return s + "."
+}

@@ -1,0 +1,90 @@
+// Command cdc-viewlet keeps page fragments in Redis equal to what Postgres
+// would render now.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2 // held wrong: flags, arguments, what is missing to begin with
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// The first signal ends the work in order, a second one ends the process.
+	context.AfterFunc(ctx, stop)
+	os.Exit(execute(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// execute runs one command line.
+func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	a := &app{stdout: stdout, stderr: stderr}
+	root := a.command()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	var usage *usageError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.Is(err, errReported):
+		return exitFailed
+	case errors.As(err, &usage), !a.started:
+		fmt.Fprintf(stderr, "cdc-viewlet: %v\n", err)
+		return exitUsage
+	default:
+		fmt.Fprintf(stderr, "cdc-viewlet: %v\n", err)
+		return exitFailed
+	}
+}
+
+// errReported ends a verb whose trouble has been told already.
+var errReported = errors.New("reported")
+
+// usageError is a command line, or an environment, that cannot be meant.
+type usageError struct{ message string }
+
+func (e *usageError) Error() string { return e.message }
+
+func usagef(format string, args ...any) error {
+	return &usageError{message: fmt.Sprintf(format, args...)}
+}
+
+// command is the verbs.
+func (a *app) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "cdc-viewlet",
+		Short: "keep page fragments in Redis equal to what Postgres would render now",
+		Long: `cdc-viewlet keeps page fragments in Redis equal to what Postgres would render
+now. It reads Postgres's logical replication stream, matches row changes against
+the rules in rules.hcl, renders the stale fragments again and writes them to
+Redis, where web apps read them with a plain GET.`,
+		Example: `  cdc-viewlet demo                 see it work, with a Postgres and a Redis of its own
+  cdc-viewlet check                read rules.hcl and compare it with the database
+  cdc-viewlet run                  the daemon`,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		PersistentPreRunE: func(*cobra.Command, []string) error { a.started = true; return a.openLog() },
+		Args:              cobra.NoArgs,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	a.flags(root)
+	root.AddCommand(
+		a.runCommand(), a.checkCommand(), a.renderCommand(), a.refreshCommand(),
+		a.setupCommand(), a.teardownCommand(), a.statusCommand(), a.demoCommand(), a.versionCommand(),
+	)
+	return root
+}

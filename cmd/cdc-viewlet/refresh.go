@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cdc-viewlet/cdc-viewlet/cache"
+	"github.com/cdc-viewlet/cdc-viewlet/render"
+	"github.com/cdc-viewlet/cdc-viewlet/rules"
+	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
+)
+
+func (a *app) refreshCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "refresh NAME [ARGS...]",
+		Short: "render one fragment, or all of a viewlet, into Redis now",
+		Long: `Renders now and writes to Redis, beside a daemon that may be running: a fragment
+that is newer than what was rendered here stays. Without arguments all of the
+viewlet is rendered, and fragments whose instance is gone are deleted.`,
+		Example: `  cdc-viewlet refresh product_teaser 42
+  cdc-viewlet refresh product_teaser`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return ended(cmd.Context(), a.refresh(cmd.Context(), args[0], args[1:]))
+		},
+	}
+}
+
+func (a *app) refresh(ctx context.Context, name string, args []string) error {
+	set, err := a.loadRules()
+	if err != nil {
+		return err
+	}
+	if err := knows(set, name); err != nil {
+		return err
+	}
+	redis, err := a.openCache(ctx, set)
+	if err != nil {
+		return err
+	}
+	defer redis.Close()
+	if err := redis.Ping(ctx); err != nil {
+		return err
+	}
+	db, err := a.openDatabase(ctx, set)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	r, problems := render.New(db, set, a.maxFragment)
+	if diags := asDiagnostics(set, problemsOf(problems, name)); diags.HasErrors() {
+		a.tell(set, diags)
+		return errReported
+	}
+	ask := viewlet.Refresh{Key: viewlet.Key{Viewlet: name}, Via: viewlet.Whole}
+	if len(args) > 0 || len(set.Viewlet(name).Params) == 0 {
+		key, err := a.canonical(ctx, set, r, name, args)
+		if err != nil {
+			return err
+		}
+		ask = viewlet.Refresh{Key: key}
+	}
+	return a.refreshNow(ctx, set, redis, db, r, ask)
+}
+
+// refreshNow sends one refresh through a pipeline that no changes come into.
+func (a *app) refreshNow(ctx context.Context, set *rules.Set, redis *cache.Cache, db *render.Database, r *render.Renderer, ask viewlet.Refresh) error {
+	bar := a.bar("rendering "+ask.Viewlet, a.estimate(ctx, r, ask))
+	began := time.Now()
+	var done viewlet.Pass
+	pipe := viewlet.New(viewlet.Config{
+		Lanes: []viewlet.Lane{{Viewlet: ask.Viewlet}},
+		Match: set, Render: r, Store: &store{cache: redis, set: set}, Backoff: newBackoff, Log: a.log,
+		Observe: func(p viewlet.Pass) { add(&done, p) },
+	})
+	committing, err := db.Committing(ctx)
+	if err != nil {
+		return err
+	}
+	pipe.Expect(committing)
+	work, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	pipe.Refresh(ask, func(err error) { stop(errors.Join(errServed, err)) })
+	go func() {
+		for tick := time.NewTicker(100 * time.Millisecond); work.Err() == nil; <-tick.C {
+			_ = bar.Set(rendered(pipe.Status()))
+		}
+	}()
+	if err := pipe.Run(work, quiet{}); err != nil {
+		return err
+	}
+	_ = bar.Finish()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err := brokenCause(context.Cause(work)); err != nil {
+		return fmt.Errorf("refresh %s: %w", ask, err)
+	}
+	return a.report(ctx, redis, ask, done, time.Since(began))
+}
+
+// errServed ends a pipeline that has nothing more to do.
+var errServed = errors.New("served")
+
+func brokenCause(err error) error {
+	var broken *viewlet.Broken
+	if errors.As(err, &broken) {
+		return broken
+	}
+	return nil
+}
+
+func (a *app) report(ctx context.Context, redis *cache.Cache, ask viewlet.Refresh, done viewlet.Pass, took time.Duration) error {
+	fmt.Fprintf(a.stdout, "%s: %d rendered in %v: %d changed, %d as they were, %d deleted\n",
+		ask, done.Keys, took.Round(time.Millisecond), done.Written, done.Equal, done.Deleted)
+	if done.Refused > 0 {
+		fmt.Fprintf(a.stdout, "%d left alone: newer in Redis already\n", done.Refused)
+	}
+	if done.Failed == 0 {
+		return nil
+	}
+	failed, err := redis.Failed(ctx)
+	if err != nil {
+		return err
+	}
+	shown := 0
+	for name, why := range failed {
+		if shown++; shown > 5 {
+			break
+		}
+		if k, err := viewlet.ParseKey(name); err == nil && k.Viewlet == ask.Viewlet {
+			a.say("%s: %s", name, why.Error)
+		}
+	}
+	return fmt.Errorf("%s could not be rendered; they are listed in the hash @failed in Redis", count(done.Failed, "fragment"))
+}
+
+func add(sum *viewlet.Pass, p viewlet.Pass) {
+	sum.Keys += p.Keys
+	sum.Written += p.Written
+	sum.Equal += p.Equal
+	sum.Deleted += p.Deleted
+	sum.Absent += p.Absent
+	sum.Refused += p.Refused
+	sum.Failed += p.Failed
+}
+
+// estimate is about how many fragments are to be rendered; -1: unknown.
+func (a *app) estimate(ctx context.Context, r *render.Renderer, ask viewlet.Refresh) int64 {
+	if ask.Via != viewlet.Whole {
+		return 1
+	}
+	n, err := r.Estimate(ctx, ask.Viewlet)
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// quiet is a viewlet.Source from which nothing comes.
+type quiet struct{}
+
+func (quiet) Run(ctx context.Context, _ viewlet.Sink) error { <-ctx.Done(); return ctx.Err() }
+func (quiet) Confirm(viewlet.LSN)                           {}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cdc-viewlet/cdc-viewlet/render"
+	"github.com/cdc-viewlet/cdc-viewlet/rules"
+	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
+)
+
+func (a *app) renderCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "render NAME [ARGS...]",
+		Short: "render one fragment to stdout, touching nothing",
+		Example: `  cdc-viewlet render product_teaser 42
+  cdc-viewlet render category_menu`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.render(cmd.Context(), args[0], args[1:])
+		},
+	}
+}
+
+func (a *app) render(ctx context.Context, name string, args []string) error {
+	set, err := a.loadRules()
+	if err != nil {
+		return err
+	}
+	if err := knows(set, name); err != nil {
+		return err
+	}
+	db, err := a.openDatabase(ctx, set)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	r, problems := render.New(db, set, a.maxFragment)
+	if diags := asDiagnostics(set, problemsOf(problems, name)); diags.HasErrors() {
+		a.tell(set, diags)
+		return errReported
+	}
+	key, err := a.canonical(ctx, set, r, name, args)
+	if err != nil {
+		return err
+	}
+	fragments, err := r.Render(ctx, name, []viewlet.Key{key})
+	if err != nil {
+		return fmt.Errorf("render %s: %w", key, err)
+	}
+	f := fragments[0]
+	switch {
+	case f.Err != nil:
+		return fmt.Errorf("render %s: %w", key, f.Err)
+	case f.Body == nil:
+		return fmt.Errorf("render %s: its query has no row, so there is no such fragment", key)
+	}
+	_, err = a.stdout.Write(f.Body)
+	return err
+}
+
+func knows(set *rules.Set, name string) error {
+	if set.Viewlet(name) != nil {
+		return nil
+	}
+	return usagef("there is no viewlet %q.%s", name, set.Suggest(name))
+}
+
+func problemsOf(problems []render.Problem, name string) []render.Problem {
+	var of []render.Problem
+	for _, p := range problems {
+		if p.Viewlet != nil && p.Viewlet.Name == name {
+			of = append(of, p)
+		}
+	}
+	return of
+}
+
+// canonical names a fragment by what was typed.
+func (a *app) canonical(ctx context.Context, set *rules.Set, r *render.Renderer, name string, args []string) (viewlet.Key, error) {
+	if params := set.Viewlet(name).Params; len(args) != len(params) {
+		return viewlet.Key{}, usagef("%s takes %s: %v", name, count(len(params), "argument"), params)
+	}
+	key, err := r.Canonical(ctx, name, args)
+	var unfit *render.ArgumentError
+	var query *render.QueryError
+	switch {
+	case errors.As(err, &unfit):
+		return key, usagef("%v", unfit)
+	case errors.As(err, &query):
+		a.tell(set, asDiagnostics(set, []render.Problem{{Viewlet: set.Viewlet(name), Attr: "query", Err: query}}))
+		return key, errReported
+	}
+	return key, err
+}

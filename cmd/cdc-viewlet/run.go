@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cdc-viewlet/cdc-viewlet/replication"
+	"github.com/cdc-viewlet/cdc-viewlet/rules"
+	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
+	"github.com/cdc-viewlet/cdc-viewlet/web"
+)
+
+func (a *app) runCommand() *cobra.Command {
+	var addr string
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "keep the fragments fresh: the daemon",
+		Long: `Streams changes from Postgres, renders what they make stale and writes it to
+Redis. At the first start, and for every viewlet whose query or template has
+changed since, everything is rendered.
+
+SIGTERM and Ctrl-C: finish what is under way, confirm it, leave.
+SIGHUP: read the rules again; if they have mistakes the old ones stay in force.`,
+		Example: `  DATABASE_URL=postgres://cdc_viewlet@localhost/shop REDIS_URL=redis://localhost cdc-viewlet run
+  cdc-viewlet run -c /etc/cdc-viewlet --http 127.0.0.1:8080`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return ended(cmd.Context(), a.run(cmd.Context(), addr))
+		},
+	}
+	cmd.Flags().StringVar(&addr, "http", "", "serve health, metrics and fragments there, such as 127.0.0.1:8080")
+	return cmd
+}
+
+func (a *app) run(ctx context.Context, addr string) error {
+	set, err := a.loadRules()
+	if err != nil {
+		return err
+	}
+	d, closeAll, err := a.openDaemon(ctx, set)
+	if err != nil {
+		return err
+	}
+	defer closeAll()
+
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	reload := make(chan struct{})
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-hup:
+			}
+			select {
+			case <-ctx.Done():
+			case reload <- struct{}{}:
+			}
+		}
+	})
+	if addr != "" {
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+		if err != nil {
+			return usagef("--http %s: %v", addr, err)
+		}
+		a.log.Info("serving HTTP", "url", "http://"+listener.Addr().String())
+		g.Go(func() error { return d.server().Run(ctx, listener) })
+	}
+	finished, finish := context.WithCancel(ctx)
+	g.Go(func() error {
+		defer finish()
+		return d.run(ctx, reload)
+	})
+	_ = finished
+	return g.Wait()
+}
+
+// openDaemon opens what a daemon needs and compares the rules with the
+// database.
+func (a *app) openDaemon(ctx context.Context, set *rules.Set) (*daemon, func(), error) {
+	a.tell(set, set.Check())
+	store, err := a.openCache(ctx, set)
+	if err != nil {
+		return nil, nil, err
+	}
+	db, err := a.openDatabase(ctx, set)
+	if err != nil {
+		_ = store.Close()
+		return nil, nil, err
+	}
+	closeAll := func() { db.Close(); _ = store.Close() }
+	first, err := a.prepare(ctx, set, db)
+	if err == nil {
+		err = replication.Preflight(ctx, first.cfg, first.tables)
+	}
+	if err != nil {
+		closeAll()
+		return nil, nil, err
+	}
+	return &daemon{
+		app: a, db: db, cache: store, current: first,
+		metrics: web.NewMetrics(), progress: a.warmUpBar(), state: web.Starting,
+	}, closeAll, nil
+}
+
+// warmUpBar shows a warm-up on a terminal; nil where there is none.
+func (a *app) warmUpBar() func(viewlet.Status) {
+	if !a.terminal() {
+		return nil
+	}
+	bar := a.bar("warming up", -1)
+	done := false
+	return func(s viewlet.Status) {
+		if done {
+			return
+		}
+		_ = bar.Set(rendered(s))
+		if done = s.Warm(); done {
+			_ = bar.Finish()
+		}
+	}
+}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cdc-viewlet/cdc-viewlet/cache"
+	"github.com/cdc-viewlet/cdc-viewlet/replication"
+	"github.com/cdc-viewlet/cdc-viewlet/rules"
+	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "tell where the slot, Redis and each viewlet stand",
+		Long: `Asks Postgres for the slot and Redis for what the daemon noted there. Exit code 1
+if the slot is missing or lost, or something could not be rendered.`,
+		Example: "  cdc-viewlet status",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.status(cmd.Context()) },
+	}
+}
+
+func (a *app) status(ctx context.Context) error {
+	set, err := a.loadRules()
+	if err != nil {
+		return err
+	}
+	cfg, err := a.replicationConfig(set)
+	if err != nil {
+		return err
+	}
+	slot, err := replication.SlotStatus(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	redis, err := a.openCache(ctx, set)
+	if err != nil {
+		return err
+	}
+	defer redis.Close()
+	state, err := redis.State(ctx)
+	if err != nil {
+		return err
+	}
+	failed, err := redis.Failed(ctx)
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	healthy := writeSlot(w, cfg, slot)
+	writeRedis(w, redis, state)
+	writeViewlets(w, set, state, failed)
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if !healthy || len(failed) > 0 {
+		return errReported
+	}
+	return nil
+}
+
+func writeSlot(w io.Writer, cfg replication.Config, slot replication.Slot) bool {
+	if !slot.Exists {
+		fmt.Fprintf(w, "slot\t%s does not exist: `cdc-viewlet run` or `cdc-viewlet setup` makes it\n", cfg.Slot)
+		return false
+	}
+	streaming := "nobody streams it"
+	if slot.Active {
+		streaming = fmt.Sprintf("streaming, walsender pid %d", slot.ActivePID)
+	}
+	fmt.Fprintf(w, "slot\t%s, %s\n", cfg.Slot, streaming)
+	fmt.Fprintf(w, "confirmed\t%v, %s behind %v\n", slot.ConfirmedFlush, bytesBetween(slot.ConfirmedFlush, slot.CurrentWAL), slot.CurrentWAL)
+	limit := "without limit: set max_slot_wal_keep_size, or a daemon that is down fills the disk"
+	if slot.Limited {
+		limit = size(slot.SafeWALSize) + " to go until it is lost"
+	}
+	fmt.Fprintf(w, "retained WAL\t%s, %s (%s)\n", size(slot.Retained), slot.WALStatus, limit)
+	return slot.WALStatus != "lost"
+}
+
+func writeRedis(w io.Writer, redis *cache.Cache, state cache.State) {
+	if state.System == "" {
+		fmt.Fprintf(w, "redis\t%s, nothing written yet\n", redis.Addr())
+		return
+	}
+	fmt.Fprintf(w, "redis\t%s, fresh as of %v\n", redis.Addr(), state.LSN)
+}
+
+func writeViewlets(w io.Writer, set *rules.Set, state cache.State, failed map[string]cache.Failure) {
+	fmt.Fprintln(w)
+	failures := map[string]int{}
+	for name := range failed {
+		k, err := viewlet.ParseKey(name)
+		if err == nil {
+			failures[k.Viewlet]++
+		}
+	}
+	for _, v := range set.Viewlets {
+		fmt.Fprintf(w, "%s\t%s\n", v.Name, viewletState(state.Fingerprints[v.Name], set.Fingerprint(v.Name), failures[v.Name]))
+	}
+	for i, name := range slices.Sorted(maps.Keys(failed)) {
+		if i == 0 {
+			fmt.Fprintln(w)
+		}
+		if i == 20 {
+			fmt.Fprintf(w, "failed\tand %d more\n", len(failed)-i)
+			return
+		}
+		fmt.Fprintf(w, "failed\t%s: %s (%s)\n", name, failed[name].Error, failed[name].At.Format("2006-01-02 15:04:05Z07:00"))
+	}
+}
+
+func viewletState(written, wanted string, failures int) string {
+	state := "fresh"
+	switch {
+	case written == "":
+		state = "not rendered whole yet"
+	case written != wanted:
+		state = "its rules have changed since it was rendered"
+	}
+	if failures > 0 {
+		state += fmt.Sprintf(", %d failed", failures)
+	}
+	return state
+}
+
+func bytesBetween(from, to viewlet.LSN) string {
+	if to <= from {
+		return "0 B"
+	}
+	return size(int64(to - from))
+}
+
+func size(n int64) string {
+	const step = 1024
+	if n < step {
+		return fmt.Sprintf("%d B", n)
+	}
+	f, unit := float64(n)/step, 0
+	for f >= step && unit < 3 {
+		f, unit = f/step, unit+1
+	}
+	return fmt.Sprintf("%.1f %s", f, [...]string{"KiB", "MiB", "GiB", "TiB"}[unit])
+}

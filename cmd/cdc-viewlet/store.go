@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cdc-viewlet/cdc-viewlet/cache"
+	"github.com/cdc-viewlet/cdc-viewlet/rules"
+	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
+)
+
+// store is a cache.Cache as the pipeline's Store, for the viewlets of one set
+// of rules.
+type store struct {
+	cache    *cache.Cache
+	set      *rules.Set
+	reached  viewlet.LSN // last saved
+	forgot   func(error) // called when Redis has lost what it was told
+	stateful bool        // the daemon's: notes what was reached
+}
+
+// errForgot says that Redis no longer holds what was written there.
+var errForgot = errors.New("redis has lost what was written to it")
+
+func (s *store) options(name string) cache.Options {
+	v := s.set.Viewlet(name)
+	return cache.Options{TTL: v.Timeout, Requested: v.Requested}
+}
+
+// Store is a method of viewlet.Store.
+func (s *store) Store(ctx context.Context, name string, fragments []viewlet.Fragment, pass *viewlet.Pass) error {
+	outcomes, err := s.cache.Store(ctx, fragments, s.options(name))
+	if err != nil {
+		return err
+	}
+	for _, o := range outcomes {
+		o.Count(pass)
+	}
+	return nil
+}
+
+// Wanted is a method of viewlet.Store.
+func (s *store) Wanted(ctx context.Context, _ string, keys []viewlet.Key, lsn viewlet.LSN) ([]viewlet.Key, error) {
+	return s.cache.Keep(ctx, keys, lsn)
+}
+
+// Older is a method of viewlet.Store. What cannot be a key of the viewlet is
+// deleted on the way.
+func (s *store) Older(ctx context.Context, name string, since viewlet.LSN, yield func([]viewlet.Key) error) error {
+	params := len(s.set.Viewlet(name).Params)
+	return s.cache.Sweep(ctx, name, func(keys []viewlet.Key, orphans []string) error {
+		fit, misfit := s.sort(keys, params)
+		if gone := append(orphans, misfit...); len(gone) > 0 {
+			if err := s.cache.DeleteOrphans(ctx, gone); err != nil {
+				return err
+			}
+		}
+		stale, err := s.cache.Stale(ctx, fit, since)
+		if err != nil || len(stale) == 0 {
+			return err
+		}
+		return yield(stale)
+	})
+}
+
+// sort keeps the keys with as many arguments as the viewlet has params.
+func (s *store) sort(keys []viewlet.Key, params int) (fit []viewlet.Key, misfit []string) {
+	for _, k := range keys {
+		if args, err := k.Split(nil); err == nil && len(args) == params {
+			fit = append(fit, k)
+		} else {
+			misfit = append(misfit, s.cache.RedisKey(k))
+		}
+	}
+	return fit, misfit
+}
+
+// Whole is a method of viewlet.Store.
+func (s *store) Whole(ctx context.Context, name string) error {
+	if !s.stateful {
+		return nil
+	}
+	if err := s.cache.SaveFingerprint(ctx, name, s.set.Fingerprint(name)); err != nil {
+		return s.check(err)
+	}
+	return s.cache.Unfail(ctx, name+":*")
+}
+
+// Broken is a method of viewlet.Store.
+func (s *store) Broken(ctx context.Context, name string, cause error) error {
+	if !s.stateful {
+		return nil
+	}
+	if err := s.cache.DropFingerprint(ctx, name); err != nil {
+		return s.check(err)
+	}
+	return s.cache.Fail(ctx, name+":*", s.reached, cause)
+}
+
+// Reached is a method of viewlet.Store.
+func (s *store) Reached(ctx context.Context, lsn viewlet.LSN) error {
+	if !s.stateful {
+		return nil
+	}
+	before, err := s.cache.SaveLSN(ctx, lsn)
+	if err != nil {
+		return s.check(err)
+	}
+	if before < s.reached {
+		err := fmt.Errorf("%w: it knows of %v, and %v was written", errForgot, before, s.reached)
+		s.forgot(err)
+		return err
+	}
+	s.reached = lsn
+	return nil
+}
+
+// check tells the daemon when Redis was emptied.
+func (s *store) check(err error) error {
+	if errors.Is(err, cache.ErrEmpty) {
+		s.forgot(fmt.Errorf("%w: it was emptied", errForgot))
+	}
+	return err
+}
+
+// removeViewlet deletes all fragments of a viewlet that the rules no longer
+// have. lsn is the WAL's position now.
+func removeViewlet(ctx context.Context, c *cache.Cache, name string, lsn viewlet.LSN) error {
+	err := c.Sweep(ctx, name, func(keys []viewlet.Key, orphans []string) error {
+		gone := make([]viewlet.Fragment, len(keys))
+		for i, k := range keys {
+			gone[i] = viewlet.Fragment{Key: k, LSN: lsn}
+		}
+		if _, err := c.Store(ctx, gone, cache.Options{}); err != nil {
+			return err
+		}
+		return c.DeleteOrphans(ctx, orphans)
+	})
+	if err != nil {
+		return err
+	}
+	return c.DropFingerprint(ctx, name)
+}

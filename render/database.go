@@ -1,0 +1,301 @@
+package render
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
+)
+
+// Config says how to reach Postgres, and what a query may take.
+type Config struct {
+	// URL is a connection string as libpq reads it. Required.
+	URL string
+	// Connections is how many are open at most; 8 when zero, and never less
+	// than 3.
+	Connections int
+	// StatementTimeout ends a query that takes longer; 30 s when zero.
+	StatementTimeout time.Duration
+}
+
+// Database is Postgres as queries see it: sessions that only read, with
+// settings under which a value has one text form. It is for any goroutine.
+type Database struct {
+	pool *pgxpool.Pool
+	// A whole viewlet, or a lookup with many rows, is read from one connection
+	// while its keys are rendered on others. These keep some free for that.
+	wholes, lookups chan struct{}
+
+	mu    sync.Mutex
+	types map[uint32]pgType
+}
+
+// Connect opens a pool and makes sure that the server answers.
+func Connect(ctx context.Context, cfg Config) (*Database, error) {
+	pc, err := pgxpool.ParseConfig(cfg.URL)
+	if err != nil {
+		return nil, fmt.Errorf("read the Postgres URL: %w", err)
+	}
+	if cfg.StatementTimeout == 0 {
+		cfg.StatementTimeout = 30 * time.Second
+	}
+	if cfg.Connections == 0 {
+		cfg.Connections = 8
+	}
+	cfg.Connections = max(cfg.Connections, 3)
+	params := pc.ConnConfig.RuntimeParams
+	delete(params, "replication")
+	for name, value := range sessionSettings {
+		params[name] = value
+	}
+	params["statement_timeout"] = strconv.FormatInt(cfg.StatementTimeout.Milliseconds(), 10)
+	pc.MaxConns = int32(cfg.Connections)
+	pool, err := pgxpool.NewWithConfig(ctx, pc)
+	if err != nil {
+		return nil, fmt.Errorf("open Postgres: %w", err)
+	}
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("open Postgres: %w", err)
+	}
+	few := max(1, cfg.Connections/4)
+	return &Database{
+		pool:    pool,
+		wholes:  make(chan struct{}, few),
+		lookups: make(chan struct{}, few),
+		types:   map[uint32]pgType{},
+	}, nil
+}
+
+// sessionSettings make a value's text form, and so keys and fragments,
+// independent of what is set for the database or the role; and a statement
+// take its snapshot when it starts, whatever ran before it.
+var sessionSettings = map[string]string{
+	"application_name":                    "cdc-viewlet",
+	"default_transaction_read_only":       "on",
+	"default_transaction_isolation":       "read committed",
+	"default_transaction_deferrable":      "off",
+	"idle_in_transaction_session_timeout": "0",
+	"client_encoding":                     "UTF8",
+	"DateStyle":                           "ISO, YMD",
+	"IntervalStyle":                       "postgres",
+	"TimeZone":                            "UTC",
+	"bytea_output":                        "hex",
+	"extra_float_digits":                  "1",
+	"standard_conforming_strings":         "on",
+	"xmloption":                           "content",
+	// A chunk's plan is read once: compiling it takes longer than running it.
+	"jit":                   "off",
+	"cursor_tuple_fraction": "1",
+}
+
+// Close ends all connections.
+func (db *Database) Close() { db.pool.Close() }
+
+// position reads the WAL position that everything visible now is before, and
+// what is visible. On a standby it is what has been replayed.
+const positionSQL = `SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
+	ELSE pg_current_wal_insert_lsn() END, pg_current_snapshot()`
+
+// Snapshot tells which transactions a query that starts now would see.
+func (db *Database) Snapshot(ctx context.Context) (viewlet.Snapshot, error) {
+	var snap viewlet.Snapshot
+	err := db.run(ctx, &statement{name: "position", sql: positionSQL}, nil, func(row [][]byte) (err error) {
+		if snap, err = viewlet.ParseSnapshot(string(row[1])); err == nil {
+			snap.LSN, err = viewlet.ParseLSN(string(row[0]))
+		}
+		return err
+	})
+	if err != nil {
+		return snap, fmt.Errorf("read the snapshot: %w", err)
+	}
+	return snap, nil
+}
+
+// Committing names the transactions whose commit may be in the WAL already, so
+// that a slot made now does not deliver them, while no snapshot sees them yet.
+// Most end while it looks; those that wait for a synchronous standby are what
+// it returns.
+//
+// https://www.postgresql.org/docs/current/warm-standby.html#SYNCHRONOUS-REPLICATION
+func (db *Database) Committing(ctx context.Context) ([]uint32, error) {
+	const look, enough = 10 * time.Millisecond, 2 * time.Second
+	first, err := db.Snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	running := first.Xip
+	for deadline := time.Now().Add(enough); len(running) > 0 && time.Now().Before(deadline); {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(look):
+		}
+		now, err := db.Snapshot(ctx)
+		if err != nil {
+			return nil, err
+		}
+		running = stillRunning(running, now)
+	}
+	if len(running) == 0 {
+		return nil, nil
+	}
+	return db.waitingForStandby(ctx, running)
+}
+
+func stillRunning(xids []uint64, now viewlet.Snapshot) []uint64 {
+	var still []uint64
+	for _, xid := range xids {
+		if !now.Sees(uint32(xid)) {
+			still = append(still, xid)
+		}
+	}
+	return still
+}
+
+func (db *Database) waitingForStandby(ctx context.Context, xids []uint64) ([]uint32, error) {
+	rows, err := db.pool.Query(ctx, `SELECT backend_xid::text::bigint FROM pg_stat_activity
+		WHERE wait_event = 'SyncRep' AND backend_xid::text::bigint = ANY($1)`, lower32(xids))
+	if err != nil {
+		return nil, fmt.Errorf("read pg_stat_activity: %w", err)
+	}
+	defer rows.Close()
+	var waiting []uint32
+	for rows.Next() {
+		var xid int64
+		if err := rows.Scan(&xid); err != nil {
+			return nil, fmt.Errorf("read pg_stat_activity: %w", err)
+		}
+		waiting = append(waiting, uint32(xid))
+	}
+	return waiting, rows.Err()
+}
+
+func lower32(xids []uint64) []int64 {
+	lower := make([]int64, len(xids))
+	for i, xid := range xids {
+		lower[i] = int64(uint32(xid))
+	}
+	return lower
+}
+
+// statement is a query that is prepared once on each connection.
+type statement struct {
+	name string // unique; another one whenever the SQL is compiled anew
+	sql  string
+}
+
+var textFormat = []int16{0}
+
+// run executes the statement and gives each row's values in Postgres's text
+// form. They are good until the next row.
+func (db *Database) run(ctx context.Context, st *statement, params [][]byte, each func([][]byte) error) error {
+	return db.runAt(ctx, st, params, nil, each)
+}
+
+// runAt also reads the WAL's position before the statement takes its snapshot,
+// in the same round trip.
+func (db *Database) runAt(ctx context.Context, st *statement, params [][]byte, lsn *viewlet.LSN, each func([][]byte) error) error {
+	conn, err := db.pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("connect to Postgres: %w", err)
+	}
+	defer conn.Release()
+	if _, err := conn.Conn().Prepare(ctx, st.name, st.sql); err != nil {
+		return err
+	}
+	position := statement{name: "position", sql: positionSQL}
+	if lsn != nil {
+		if _, err := conn.Conn().Prepare(ctx, position.name, position.sql); err != nil {
+			return err
+		}
+	}
+	pipe := conn.Conn().PgConn().StartPipeline(ctx)
+	if lsn != nil {
+		pipe.SendQueryPrepared(position.name, nil, nil, textFormat)
+	}
+	pipe.SendQueryPrepared(st.name, params, nil, textFormat)
+	err = pipe.Sync()
+	if err == nil && lsn != nil {
+		err = readResult(pipe, func(row [][]byte) (err error) {
+			*lsn, err = viewlet.ParseLSN(string(row[0]))
+			return err
+		})
+	}
+	if err == nil {
+		err = readResult(pipe, each)
+	}
+	if closing := pipe.Close(); err == nil {
+		err = closing
+	}
+	return err
+}
+
+func readResult(pipe *pgconn.Pipeline, each func([][]byte) error) error {
+	result, err := pipe.GetResults()
+	if err != nil {
+		return err
+	}
+	rr, ok := result.(*pgconn.ResultReader)
+	if !ok {
+		return fmt.Errorf("read a result: got %T", result)
+	}
+	for rr.NextRow() {
+		if err == nil {
+			err = each(rr.Values())
+		}
+	}
+	if _, closing := rr.Close(); closing != nil {
+		return closing
+	}
+	return err
+}
+
+// fault says whose fault an error is.
+type fault int
+
+const (
+	faultOfWorld  fault = iota // retry
+	faultOfData                // one key's; find out which
+	faultOfQuery               // the query cannot work as it is
+	faultOfSchema              // what was compiled is out of date; compile and retry
+)
+
+// faultOf sorts errors by their SQLSTATE.
+//
+// https://www.postgresql.org/docs/current/errcodes-appendix.html
+func faultOf(err error) fault {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || len(pg.Code) != 5 {
+		return faultOfWorld
+	}
+	switch pg.Code {
+	case "26000": // the prepared statement is gone
+		return faultOfWorld
+	case "57014", "54001": // statement_timeout, statement too complex
+		return faultOfData
+	case "0A000":
+		if pg.Routine == "RevalidateCachedQuery" {
+			return faultOfSchema
+		}
+		return faultOfQuery
+	case "25006": // the query writes
+		return faultOfQuery
+	case "42501", "42P17": // may not read it; recursion in a view
+		return faultOfQuery
+	}
+	switch pg.Code[:2] {
+	case "42", "3F", "0L", "0P", "2B", "39", "44": // names, types, privileges
+		return faultOfQuery
+	case "21", "22", "23", "2F", "38", "P0", "XX", "10", "34", "54":
+		return faultOfData
+	}
+	return faultOfWorld
+}

@@ -1,0 +1,295 @@
+package render
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cdc-viewlet/cdc-viewlet/rules"
+	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
+)
+
+// pieceSize is how many keys are yielded at once.
+const pieceSize = 1000
+
+// compiledExpansion is an expansion as one SELECT over all its inputs.
+type compiledExpansion struct {
+	sql    string     // without a limit, for a cursor
+	few    *statement // with one
+	inputs int
+}
+
+// Expand yields the keys that the expansion via names for each of args, or
+// with viewlet.Whole every key of the viewlet. A key may come twice.
+func (r *Renderer) Expand(ctx context.Context, name, via string, args []string, yield func([]viewlet.Key) error) error {
+	if via == viewlet.Whole {
+		return r.expandWhole(ctx, name, yield)
+	}
+	e, err := r.expansion(ctx, via)
+	if err != nil {
+		return brokenIfQuery(err)
+	}
+	params, err := e.arguments(args)
+	if err != nil {
+		return err
+	}
+	keys, complete, err := r.few(ctx, name, e, params)
+	switch {
+	case err != nil:
+		r.expansions.Delete(via)
+		if faultOf(err) == faultOfData { // of no key that could be named
+			return &viewlet.Broken{Err: fmt.Errorf("lookup %s: %w", via, err)}
+		}
+		return brokenIfQuery(err)
+	case complete:
+		return inPieces(keys, yield)
+	}
+	return r.db.cursor(ctx, r.db.lookups, e.sql, params, name, yield)
+}
+
+func (r *Renderer) expandWhole(ctx context.Context, name string, yield func([]viewlet.Key) error) error {
+	c, ok := r.viewlets[name]
+	if !ok {
+		return fmt.Errorf("expand %s: there is no such viewlet", name)
+	}
+	if len(c.rules.Params) == 0 {
+		return yield([]viewlet.Key{viewlet.NewKey(name)})
+	}
+	plan, err := r.plan(ctx, c)
+	if err != nil {
+		return brokenIfQuery(err)
+	}
+	if plan.whole == nil {
+		return nil
+	}
+	err = r.db.cursor(ctx, r.db.wholes, plan.whole.sql, nil, name, yield)
+	if f := faultOf(err); err != nil && (f == faultOfQuery || f == faultOfData) {
+		c.forget()
+		return &viewlet.Broken{Err: fmt.Errorf("all: %w", err)}
+	}
+	return err
+}
+
+func inPieces(keys []viewlet.Key, yield func([]viewlet.Key) error) error {
+	for len(keys) > 0 {
+		n := min(pieceSize, len(keys))
+		if err := yield(keys[:n:n]); err != nil {
+			return err
+		}
+		keys = keys[n:]
+	}
+	return nil
+}
+
+func (r *Renderer) expansion(ctx context.Context, via string) (*compiledExpansion, error) {
+	if e, ok := r.expansions.Load(via); ok {
+		return e.(*compiledExpansion), nil
+	}
+	rule := r.set.Expansion(via)
+	if rule == nil {
+		return nil, &viewlet.Broken{Err: fmt.Errorf("there is no lookup %s", via)}
+	}
+	e, err := r.compileExpansion(ctx, rule)
+	if err != nil {
+		return nil, err
+	}
+	r.expansions.Store(via, e)
+	return e, nil
+}
+
+// compileExpansion makes one SELECT of the inputs and the steps: each lookup's
+// query is a LATERAL subquery over what comes before it.
+func (r *Renderer) compileExpansion(ctx context.Context, rule *rules.Expansion) (*compiledExpansion, error) {
+	var from strings.Builder
+	var inputs, arrays []string
+	for i := range rule.Inputs {
+		inputs = append(inputs, "p"+strconv.Itoa(i+1))
+		arrays = append(arrays, fmt.Sprintf("$%d::text[]", i+1))
+	}
+	fmt.Fprintf(&from, " FROM unnest(%s) AS %s(%s)", strings.Join(arrays, ", "), argsAlias, strings.Join(inputs, ", "))
+	width := make([]int, len(rule.Steps)) // columns that each step selects
+	refs := func(list []rules.Ref) []string {
+		var exprs []string
+		for _, ref := range list {
+			exprs = append(exprs, refSQL(ref, width)...)
+		}
+		return exprs
+	}
+	for i, step := range rule.Steps {
+		d, err := r.db.describe(ctx, step.Lookup.Query)
+		if err != nil {
+			return nil, fmt.Errorf("lookup %s: %w", step.Lookup.Name, err)
+		}
+		args := refs(step.Args)
+		if len(args) != len(d.params) {
+			return nil, &viewlet.Broken{Err: fmt.Errorf("lookup %s takes %d arguments, and is given %d", step.Lookup.Name, len(d.params), len(args))}
+		}
+		width[i] = len(d.columns)
+		bound, _ := step.Lookup.Query.Bind(func(p int) string {
+			return "CAST(" + args[p] + " AS " + d.params[p].typ + ")"
+		})
+		var columns []string
+		for c := range d.columns {
+			columns = append(columns, "c"+strconv.Itoa(c+1))
+		}
+		fmt.Fprintf(&from, " CROSS JOIN LATERAL (\n%s\n) AS %s(%s)", bound, stepAlias(i), strings.Join(columns, ", "))
+	}
+	outputs := refs(rule.Outputs)
+	if want := len(r.set.Viewlet(rule.Viewlet).Params); len(outputs) != want {
+		return nil, &viewlet.Broken{Err: fmt.Errorf("%s takes %d arguments, and its lookups give %d", rule.Viewlet, want, len(outputs))}
+	}
+	sql := "SELECT " + strings.Join(outputs, ", ") + from.String()
+	return &compiledExpansion{
+		sql:    sql,
+		few:    newStatement(sql + "\nLIMIT " + strconv.Itoa(pieceSize+1)),
+		inputs: rule.Inputs,
+	}, nil
+}
+
+func stepAlias(i int) string { return "cdc_viewlet_step" + strconv.Itoa(i+1) }
+
+func refSQL(ref rules.Ref, width []int) []string {
+	if ref.Step < 0 {
+		return []string{argColumn(ref.Column)}
+	}
+	if ref.Column >= 0 {
+		return []string{stepAlias(ref.Step) + ".c" + strconv.Itoa(ref.Column+1)}
+	}
+	var all []string
+	for c := range width[ref.Step] {
+		all = append(all, stepAlias(ref.Step)+".c"+strconv.Itoa(c+1))
+	}
+	return all
+}
+
+// arguments gives one array for each input.
+func (e *compiledExpansion) arguments(args []string) ([][]byte, error) {
+	columns := make([][]string, e.inputs)
+	var split []string
+	for _, a := range args {
+		var err error
+		if split, err = viewlet.SplitArgs(split[:0], a); err != nil || len(split) != e.inputs {
+			return nil, fmt.Errorf("look up %q: there are %d inputs", a, e.inputs)
+		}
+		for i, s := range split {
+			columns[i] = append(columns[i], s)
+		}
+	}
+	params := make([][]byte, e.inputs)
+	for i, column := range columns {
+		params[i] = appendArray(nil, column)
+	}
+	return params, nil
+}
+
+// few reads the expansion's keys if there are not too many of them.
+func (r *Renderer) few(ctx context.Context, name string, e *compiledExpansion, params [][]byte) (keys []viewlet.Key, complete bool, err error) {
+	rows := 0
+	err = r.db.run(ctx, e.few, params, func(row [][]byte) error {
+		rows++
+		if key, ok := keyOf(name, row); ok {
+			keys = append(keys, key)
+		}
+		return nil
+	})
+	return keys, rows <= pieceSize, err
+}
+
+// keyOf makes a key of a row's values. With a NULL among them it names none.
+func keyOf(name string, row [][]byte) (viewlet.Key, bool) {
+	var args []byte
+	for _, v := range row {
+		if v == nil {
+			return viewlet.Key{}, false
+		}
+		args = viewlet.AppendArg(args, v)
+	}
+	return viewlet.Key{Viewlet: name, Args: string(args)}, true
+}
+
+// cursor yields the keys that the query selects, however many, a piece at a
+// time: each FETCH has the statement timeout to itself, and nobody waits for
+// the rendering of what was fetched but the cursor.
+func (db *Database) cursor(ctx context.Context, places chan struct{}, sql string, params [][]byte, name string, yield func([]viewlet.Key) error) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case places <- struct{}{}:
+	}
+	defer func() { <-places }()
+	conn, err := db.pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("connect to Postgres: %w", err)
+	}
+	defer conn.Release()
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	args := []any{pgx.QueryExecModeExec}
+	for _, p := range params {
+		args = append(args, string(p))
+	}
+	if _, err := tx.Exec(ctx, "DECLARE cdc_viewlet_keys NO SCROLL CURSOR FOR "+sql, args...); err != nil {
+		return err
+	}
+	for {
+		keys, rows, err := fetch(ctx, tx, name)
+		if err != nil {
+			return err
+		}
+		if len(keys) > 0 {
+			if err := yield(keys); err != nil {
+				return err
+			}
+		}
+		if rows < pieceSize {
+			return nil
+		}
+	}
+}
+
+func fetch(ctx context.Context, tx pgx.Tx, name string) (keys []viewlet.Key, rows int, err error) {
+	result, err := tx.Query(ctx, "FETCH "+strconv.Itoa(pieceSize)+" FROM cdc_viewlet_keys", pgx.QueryExecModeExec, pgx.QueryResultFormats{pgx.TextFormatCode})
+	if err != nil {
+		return nil, 0, err
+	}
+	defer result.Close()
+	for result.Next() {
+		rows++
+		if key, ok := keyOf(name, result.RawValues()); ok {
+			keys = append(keys, key)
+		}
+	}
+	return keys, rows, result.Err()
+}
+
+// Estimate is about how many fragments the viewlet has, as Postgres's planner
+// sees it; -1 where nothing names them.
+func (r *Renderer) Estimate(ctx context.Context, name string) (int64, error) {
+	c, ok := r.viewlets[name]
+	if !ok {
+		return -1, fmt.Errorf("estimate %s: there is no such viewlet", name)
+	}
+	if len(c.rules.Params) == 0 {
+		return 1, nil
+	}
+	plan, err := r.plan(ctx, c)
+	if err != nil || plan.whole == nil {
+		return -1, err
+	}
+	var explained []struct {
+		Plan struct {
+			Rows float64 `json:"Plan Rows"`
+		}
+	}
+	err = r.db.pool.QueryRow(ctx, "EXPLAIN (FORMAT JSON) "+plan.whole.sql, pgx.QueryExecModeExec).Scan(&explained)
+	if err != nil || len(explained) == 0 {
+		return -1, err
+	}
+	return int64(explained[0].Plan.Rows), nil
+}

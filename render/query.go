@@ -1,0 +1,204 @@
+package render
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/cdc-viewlet/cdc-viewlet/rules"
+)
+
+// query is a rules.Query as Postgres understands it.
+type query struct {
+	params  []param
+	columns []column
+}
+
+type param struct {
+	name string
+	oid  uint32
+	typ  string // as SQL writes it
+}
+
+type column struct {
+	name string
+	oid  uint32
+	typ  pgType
+}
+
+// described reports whether Postgres's description has named columns once each.
+func (q *query) duplicate() (string, bool) {
+	seen := map[string]bool{}
+	for _, c := range q.columns {
+		if seen[c.name] {
+			return c.name, true
+		}
+		seen[c.name] = true
+	}
+	return "", false
+}
+
+// QueryError is what Postgres has against a query.
+type QueryError struct {
+	Err error
+	// Offset is where in the query's SQL as written, in bytes; -1: unknown.
+	Offset int
+}
+
+func (e *QueryError) Error() string { return e.Err.Error() }
+func (e *QueryError) Unwrap() error { return e.Err }
+
+// describe lets Postgres prepare the query as it is written, with each @name
+// as a parameter, and so learns the types.
+func (db *Database) describe(ctx context.Context, q *rules.Query) (*query, error) {
+	number := make([]int, len(q.Params)) // of $n; 0: not used
+	used := 0
+	for i := range q.Params {
+		if q.Uses(i) {
+			used++
+			number[i] = used
+		}
+	}
+	sd, err := db.prepare(ctx, q, func(i int) string { return "$" + strconv.Itoa(number[i]) }, "", "")
+	if err != nil {
+		return nil, err
+	}
+	oids := append([]uint32(nil), sd.ParamOIDs...)
+	for _, f := range sd.Fields {
+		oids = append(oids, f.DataTypeOID)
+	}
+	if err := db.lookUpTypes(ctx, oids); err != nil {
+		return nil, err
+	}
+	d := &query{}
+	for i, name := range q.Params {
+		p := param{name: name, oid: unknownType}
+		if number[i] > 0 {
+			p.oid = sd.ParamOIDs[number[i]-1]
+		}
+		t := db.typeOf(p.oid)
+		if !t.array {
+			return nil, &QueryError{Offset: -1, Err: fmt.Errorf("@%s is of type %s, of which Postgres has no arrays; cast it: @%s::text", name, t.name, name)}
+		}
+		p.typ = t.name
+		d.params = append(d.params, p)
+	}
+	for _, f := range sd.Fields {
+		d.columns = append(d.columns, column{name: f.Name, oid: f.DataTypeOID, typ: db.typeOf(f.DataTypeOID)})
+	}
+	return d, nil
+}
+
+// prepare lets Postgres prepare the query, bound and between before and after,
+// without keeping it.
+func (db *Database) prepare(ctx context.Context, q *rules.Query, arg func(int) string, before, after string) (*pgconn.StatementDescription, error) {
+	bound, origin := q.Bind(arg)
+	sql := before + bound + after
+	var sd *pgconn.StatementDescription
+	err := db.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) (err error) {
+		sd, err = conn.Conn().PgConn().Prepare(ctx, "", sql, nil)
+		return err
+	})
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		offset := -1
+		if at := rules.Offset(sql, int(pg.Position)); at >= len(before) {
+			offset = origin(at - len(before))
+		}
+		return nil, &QueryError{Err: err, Offset: offset}
+	}
+	return sd, err
+}
+
+// compiled counts what was compiled: a statement that is compiled anew gets a
+// new name, and so is prepared anew.
+var compiled atomic.Uint64
+
+func newStatement(sql string) *statement {
+	return &statement{name: "viewlet_" + strconv.FormatUint(compiled.Add(1), 10), sql: sql}
+}
+
+// argsAlias is what a query's arguments are called where many are given at
+// once. No query has an alias like it.
+const argsAlias = "cdc_viewlet_args"
+
+func argColumn(i int) string { return argsAlias + ".p" + strconv.Itoa(i+1) }
+
+// perKey makes the SQL that runs the query for many keys at once: the n-th
+// parameter is an array of all keys' n-th arguments, and the first column of
+// the result says, from 1, which key a row is for.
+//
+// The rows of one key come in the query's own order: a subquery with an ORDER
+// BY is not flattened into the join, whose inner side it is.
+func (db *Database) perKey(ctx context.Context, q *rules.Query, d *query, asJSON bool) (string, error) {
+	selected, alias := d.selectList(asJSON)
+	if len(d.params) == 0 {
+		bound, _ := q.Bind(nil)
+		return "SELECT 1, " + selected + " FROM (\n" + bound + "\n) AS " + alias, nil
+	}
+	var before strings.Builder
+	before.WriteString("SELECT " + argsAlias + ".ord, " + selected + " FROM unnest(")
+	for i, p := range d.params {
+		if i > 0 {
+			before.WriteString(", ")
+		}
+		fmt.Fprintf(&before, "$%d::%s[]", i+1, p.typ)
+	}
+	before.WriteString(") WITH ORDINALITY AS " + argsAlias + "(")
+	for i := range d.params {
+		fmt.Fprintf(&before, "p%d, ", i+1)
+	}
+	before.WriteString("ord) CROSS JOIN LATERAL (\n")
+	after := "\n) AS " + alias
+	if _, err := db.prepare(ctx, q, argColumn, before.String(), after); err != nil {
+		return "", err
+	}
+	bound, _ := q.Bind(argColumn)
+	return before.String() + bound + after, nil
+}
+
+// single makes the SQL that runs the query for one key. It is for the few
+// queries that Postgres takes by themselves and not in a LATERAL subquery,
+// such as one with an aggregate over nothing but a parameter.
+func (d *query) single(q *rules.Query, asJSON bool) string {
+	selected, alias := d.selectList(asJSON)
+	bound, _ := q.Bind(singleArg(d))
+	return "SELECT 1, " + selected + " FROM (\n" + bound + "\n) AS " + alias
+}
+
+func singleArg(d *query) func(int) string {
+	return func(i int) string { return "$" + strconv.Itoa(i+1) + "::" + d.params[i].typ }
+}
+
+// selectList gives what is selected of the query's rows, and their alias: the
+// whole row as JSON, or each column, those that a template could not use
+// otherwise as JSON.
+func (d *query) selectList(asJSON bool) (list, alias string) {
+	if asJSON {
+		return "to_json(cdc_viewlet_row)", "cdc_viewlet_row"
+	}
+	var columns, names []string
+	for i, c := range d.columns {
+		name := "c" + strconv.Itoa(i+1)
+		names = append(names, name)
+		if c.isJSON() {
+			name = "to_json(cdc_viewlet_row." + name + ")"
+		} else {
+			name = "cdc_viewlet_row." + name
+		}
+		columns = append(columns, name)
+	}
+	if len(columns) == 0 {
+		return "NULL", "cdc_viewlet_row"
+	}
+	return strings.Join(columns, ", "), "cdc_viewlet_row(" + strings.Join(names, ", ") + ")"
+}
+
+// isJSON reports whether the column is fetched as JSON: arrays and composites.
+func (c column) isJSON() bool { return c.typ.category == 'A' || c.typ.category == 'C' }

@@ -1,0 +1,260 @@
+package render
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cdc-viewlet/cdc-viewlet/rules"
+	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
+)
+
+// DefaultMaxFragment is how large a fragment may be unless told otherwise.
+const DefaultMaxFragment = 1 << 20
+
+// Renderer renders the viewlets of one set of rules. It is for any goroutine.
+type Renderer struct {
+	db          *Database
+	set         *rules.Set
+	maxFragment int
+	viewlets    map[string]*compiledViewlet
+	expansions  sync.Map // Via to *compiledExpansion
+}
+
+// compiledViewlet is a viewlet as it was last compiled. What Postgres knows of
+// it is compiled anew when the schema has changed.
+type compiledViewlet struct {
+	rules *rules.Viewlet
+	page  *page // nil: JSON
+
+	mu    sync.Mutex
+	ready *plan // nil: to be compiled
+}
+
+// plan is a viewlet's query, ready to run.
+type plan struct {
+	query     *query
+	many      *statement // for a chunk of keys; nil when only one works
+	one       *statement
+	whole     *statement // names every instance; nil: unknown
+	manyError error      // why there is no many
+}
+
+// Problem is something wrong with a viewlet or a lookup, for people.
+type Problem struct {
+	Viewlet *rules.Viewlet // or
+	Lookup  *rules.Lookup
+	Attr    string // whose attribute it is: query, all, template
+	Err     error  // a *QueryError says where in the query
+	// Hint says what to write instead; may be empty.
+	Hint string
+	// Warning is a problem that one can live with.
+	Warning bool
+}
+
+// New parses the templates. A viewlet whose template does not parse is a
+// Problem, and *viewlet.Broken when it is rendered. db may be nil: then only
+// Problems are of use.
+func New(db *Database, set *rules.Set, maxFragment int) (*Renderer, []Problem) {
+	if maxFragment == 0 {
+		maxFragment = DefaultMaxFragment
+	}
+	r := &Renderer{db: db, set: set, maxFragment: maxFragment, viewlets: map[string]*compiledViewlet{}}
+	var problems []Problem
+	for _, v := range set.Viewlets {
+		c := &compiledViewlet{rules: v}
+		r.viewlets[v.Name] = c
+		if v.Template == nil {
+			continue
+		}
+		var err error
+		if c.page, err = parsePage(v.Template); err != nil {
+			problems = append(problems, Problem{Viewlet: v, Attr: templateAttr(v), Err: err})
+			c.page = &page{execute: nil}
+		}
+	}
+	return r, problems
+}
+
+func templateAttr(v *rules.Viewlet) string {
+	if v.Template.Path == "" {
+		return "body"
+	}
+	return "template"
+}
+
+// Check compiles every viewlet and lookup against the database, and gives
+// what is wrong with them, and for each lookup the columns that it selects. An
+// error is the world's.
+func (r *Renderer) Check(ctx context.Context) ([]Problem, map[string][]string, error) {
+	var mu sync.Mutex
+	var problems []Problem
+	report := func(found ...Problem) {
+		mu.Lock()
+		defer mu.Unlock()
+		problems = append(problems, found...)
+	}
+	lookups := map[string][]string{}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(4)
+	for _, v := range r.set.Viewlets {
+		g.Go(func() error {
+			found, err := r.checkViewlet(ctx, v)
+			report(found...)
+			return err
+		})
+	}
+	for _, l := range r.set.Lookups {
+		g.Go(func() error {
+			q, err := r.checkLookup(ctx, l)
+			if problem, ok := asProblem(err, Problem{Lookup: l, Attr: "query"}); ok {
+				report(problem)
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, c := range q.columns {
+				lookups[l.Name] = append(lookups[l.Name], c.name)
+			}
+			return nil
+		})
+	}
+	err := g.Wait()
+	return problems, lookups, err
+}
+
+// asProblem makes a problem of an error that is the query's fault.
+func asProblem(err error, at Problem) (Problem, bool) {
+	var q *QueryError
+	var broken *viewlet.Broken
+	if errors.As(err, &q) || errors.As(err, &broken) {
+		at.Err = err
+		return at, true
+	}
+	return at, false
+}
+
+func (r *Renderer) checkLookup(ctx context.Context, l *rules.Lookup) (*query, error) {
+	q, err := r.db.describe(ctx, l.Query)
+	if err != nil {
+		return nil, err
+	}
+	_, err = r.db.perKey(ctx, l.Query, q, false)
+	return q, err
+}
+
+func (r *Renderer) checkViewlet(ctx context.Context, v *rules.Viewlet) ([]Problem, error) {
+	c := r.viewlets[v.Name]
+	plan, err := r.compile(ctx, c)
+	if err != nil {
+		problem, ok := asProblem(err, Problem{Viewlet: v, Attr: "query"})
+		var all *allError
+		if errors.As(err, &all) {
+			problem.Attr = "all"
+		}
+		if ok {
+			return []Problem{problem}, nil
+		}
+		return nil, err
+	}
+	var problems []Problem
+	if name, twice := plan.query.duplicate(); twice {
+		problems = append(problems, Problem{
+			Viewlet: v, Attr: "query",
+			Err:  fmt.Errorf("two columns of the query are called %q", name),
+			Hint: fmt.Sprintf("Name one of them otherwise: ... AS other_%s.", name),
+		})
+	}
+	if plan.manyError != nil {
+		problems = append(problems, Problem{
+			Viewlet: v, Attr: "query", Err: plan.manyError, Warning: true,
+			Hint: "The query works for one fragment and not for many at once, so they are rendered one by one, several times slower.",
+		})
+	}
+	if c.page == nil || c.page.execute == nil {
+		return problems, nil
+	}
+	var columns []string
+	for _, col := range plan.query.columns {
+		columns = append(columns, col.name)
+	}
+	for _, err := range c.page.unknownFields(v.Params, columns) {
+		problems = append(problems, Problem{Viewlet: v, Attr: templateAttr(v), Err: err})
+	}
+	return problems, nil
+}
+
+// allError is a QueryError of the attribute all.
+type allError struct{ error }
+
+func (e *allError) Unwrap() error { return e.error }
+
+// plan gives the viewlet's query ready to run.
+func (r *Renderer) plan(ctx context.Context, c *compiledViewlet) (*plan, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ready != nil {
+		return c.ready, nil
+	}
+	plan, err := r.compile(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	c.ready = plan
+	return plan, nil
+}
+
+// forget makes the next plan be compiled anew.
+func (c *compiledViewlet) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ready = nil
+}
+
+func (r *Renderer) compile(ctx context.Context, c *compiledViewlet) (*plan, error) {
+	v := c.rules
+	q, err := r.db.describe(ctx, v.Query)
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{query: q, one: newStatement(q.single(v.Query, c.page == nil))}
+	many, err := r.db.perKey(ctx, v.Query, q, c.page == nil)
+	var unfit *QueryError
+	switch {
+	case err == nil:
+		p.many = newStatement(many)
+	case !errors.As(err, &unfit):
+		return nil, err
+	default:
+		// What fails by itself too is the query's own fault.
+		if _, err := r.db.prepare(ctx, v.Query, singleArg(q), "SELECT * FROM (\n", "\n) AS cdc_viewlet_row"); err != nil {
+			return nil, err
+		}
+		p.manyError = err
+	}
+	if v.All != nil {
+		if p.whole, err = r.compileAll(ctx, v); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+func (r *Renderer) compileAll(ctx context.Context, v *rules.Viewlet) (*statement, error) {
+	q, err := r.db.describe(ctx, v.All)
+	if err != nil {
+		return nil, &allError{err}
+	}
+	if len(q.columns) != len(v.Params) {
+		return nil, &allError{&QueryError{Offset: -1, Err: fmt.Errorf("it selects %d columns, and the viewlet has %d params: %v",
+			len(q.columns), len(v.Params), v.Params)}}
+	}
+	bound, _ := v.All.Bind(nil)
+	return newStatement(bound), nil
+}

@@ -1,0 +1,239 @@
+package render
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	htmltemplate "html/template"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	texttemplate "text/template"
+	"text/template/parse"
+
+	"github.com/cdc-viewlet/cdc-viewlet/rules"
+)
+
+// page is a template, parsed with the partials that it uses.
+type page struct {
+	name     string
+	execute  func(w io.Writer, data any) error
+	trees    map[string]*parse.Tree
+	wantRows bool // the template mentions rows
+}
+
+// parsePage parses a template. An error says in which file and line, and what
+// to do.
+func parsePage(t *rules.Template) (*page, error) {
+	p := &page{name: t.Name, trees: map[string]*parse.Tree{}}
+	if err := p.parse(t, t.Name, t.Source); err != nil {
+		return nil, err
+	}
+	if cycle := p.cycle(); cycle != nil {
+		return nil, fmt.Errorf("template %s: it includes itself without end: %s; put the {{template}} inside an {{if}} or {{range}} that ends, or take it out",
+			t.Name, strings.Join(cycle, " -> "))
+	}
+	var err error
+	if t.HTML {
+		p.execute, err = p.html()
+	} else {
+		p.execute, err = p.text()
+	}
+	return p, err
+}
+
+// parse adds the template and, as far as they are used, its partials.
+func (p *page) parse(t *rules.Template, name, source string) error {
+	p.wantRows = p.wantRows || strings.Contains(source, "rows")
+	tree := parse.New(name)
+	added := map[string]*parse.Tree{}
+	if _, err := tree.Parse(source, "", "", added, builtins, functions); err != nil {
+		return err
+	}
+	if added[name] == nil {
+		added[name] = tree // an empty template parses to none
+	}
+	for n, tr := range added {
+		if p.trees[n] == nil || len(p.trees[n].Root.Nodes) == 0 {
+			p.trees[n] = tr
+		}
+	}
+	for _, tr := range added {
+		for _, call := range calls(tr.Root, false) {
+			if p.trees[call.name] != nil {
+				continue
+			}
+			source, ok := t.Partials[call.name]
+			if !ok {
+				return p.missing(tr, call, t)
+			}
+			if err := p.parse(t, call.name, source); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (p *page) missing(tr *parse.Tree, call call, t *rules.Template) error {
+	where, _ := tr.ErrorContext(call.node)
+	known := append(slices.Collect(maps.Keys(t.Partials)), slices.Collect(maps.Keys(p.trees))...)
+	slices.Sort(known)
+	if len(known) > 8 {
+		known = append(known[:8], "...")
+	}
+	return fmt.Errorf("template %s: there is no partial %q; partials are the files of the same folder and ending: %s", where, call.name, strings.Join(known, ", "))
+}
+
+// call is a {{template "name"}}.
+type call struct {
+	name   string
+	node   *parse.TemplateNode
+	always bool // not inside an {{if}}, {{range}} or {{with}}
+}
+
+// calls finds the templates that a node includes.
+func calls(node parse.Node, sometimes bool) []call {
+	var found []call
+	branch := func(b *parse.BranchNode) {
+		found = append(found, calls(b.List, true)...)
+		if b.ElseList != nil {
+			found = append(found, calls(b.ElseList, true)...)
+		}
+	}
+	switch n := node.(type) {
+	case *parse.ListNode:
+		if n == nil {
+			return nil
+		}
+		for _, child := range n.Nodes {
+			found = append(found, calls(child, sometimes)...)
+		}
+	case *parse.TemplateNode:
+		found = append(found, call{name: n.Name, node: n, always: !sometimes})
+	case *parse.IfNode:
+		branch(&n.BranchNode)
+	case *parse.RangeNode:
+		branch(&n.BranchNode)
+	case *parse.WithNode:
+		branch(&n.BranchNode)
+	}
+	return found
+}
+
+// cycle is a way from a template back to itself that every execution goes.
+func (p *page) cycle() []string {
+	var path []string
+	var visit func(name string) []string
+	done := map[string]bool{}
+	visit = func(name string) []string {
+		if i := slices.Index(path, name); i >= 0 {
+			return append(slices.Clone(path[i:]), name)
+		}
+		if done[name] {
+			return nil
+		}
+		path = append(path, name)
+		defer func() { path, done[name] = path[:len(path)-1], true }()
+		for _, c := range calls(p.trees[name].Root, false) {
+			if !c.always {
+				continue
+			}
+			if cycle := visit(c.name); cycle != nil {
+				return cycle
+			}
+		}
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.trees)) {
+		if cycle := visit(name); cycle != nil {
+			return cycle
+		}
+	}
+	return nil
+}
+
+func (p *page) html() (func(io.Writer, any) error, error) {
+	t := htmltemplate.New(p.name).Funcs(functions)
+	for name, tree := range p.trees {
+		if _, err := t.AddParseTree(name, tree.Copy()); err != nil {
+			return nil, err
+		}
+	}
+	if t = t.Lookup(p.name); t == nil {
+		return nil, fmt.Errorf("template %s: it is empty", p.name)
+	}
+	// Escaping happens at the first execution, which tells what it cannot do.
+	var escape *htmltemplate.Error
+	if err := t.Execute(io.Discard, nil); errors.As(err, &escape) {
+		return nil, fmt.Errorf("template %s:%d: %s", escape.Name, escape.Line, escape.Description)
+	}
+	return t.Execute, nil
+}
+
+func (p *page) text() (func(io.Writer, any) error, error) {
+	t := texttemplate.New(p.name).Funcs(functions).Funcs(texttemplate.FuncMap{printNull: nullAsNothing})
+	for name, tree := range p.trees {
+		tree = tree.Copy()
+		nullsPrintNothing(tree.Root)
+		if _, err := t.AddParseTree(name, tree); err != nil {
+			return nil, err
+		}
+	}
+	if t = t.Lookup(p.name); t == nil {
+		return nil, fmt.Errorf("template %s: it is empty", p.name)
+	}
+	return t.Execute, nil
+}
+
+const printNull = "cdc_viewlet_null_as_nothing"
+
+func nullAsNothing(v any) any {
+	if v == nil {
+		return ""
+	}
+	return v
+}
+
+// nullsPrintNothing makes text/template print a NULL as html/template does,
+// and not as <no value>.
+func nullsPrintNothing(node parse.Node) {
+	branch := func(b *parse.BranchNode) {
+		nullsPrintNothing(b.List)
+		if b.ElseList != nil {
+			nullsPrintNothing(b.ElseList)
+		}
+	}
+	switch n := node.(type) {
+	case *parse.ListNode:
+		for _, child := range n.Nodes {
+			nullsPrintNothing(child)
+		}
+	case *parse.ActionNode:
+		if len(n.Pipe.Decl) > 0 {
+			return
+		}
+		id := parse.NewIdentifier(printNull).SetPos(n.Pos)
+		n.Pipe.Cmds = append(n.Pipe.Cmds, &parse.CommandNode{NodeType: parse.NodeCommand, Pos: n.Pos, Args: []parse.Node{id}})
+	case *parse.IfNode:
+		branch(&n.BranchNode)
+	case *parse.RangeNode:
+		branch(&n.BranchNode)
+	case *parse.WithNode:
+		branch(&n.BranchNode)
+	}
+}
+
+// limited stops a template that writes more than a fragment may hold.
+type limited struct {
+	bytes.Buffer
+	max int
+}
+
+func (l *limited) Write(p []byte) (int, error) {
+	if l.Len()+len(p) > l.max {
+		return 0, fmt.Errorf("the fragment is larger than %d bytes; let the query return less, or raise --max-fragment", l.max)
+	}
+	return l.Buffer.Write(p)
+}

@@ -1,0 +1,114 @@
+package web
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
+)
+
+// Daemon tells how the daemon does.
+type Daemon interface {
+	// Status is called for every scrape and every probe, by many goroutines. It
+	// asks no server and does not block.
+	Status() Status
+}
+
+// State is what the daemon is at. The zero State is Starting.
+type State string
+
+// The states. A daemon that has lost its connection is Starting again.
+const (
+	Starting  State = "starting"  // connecting
+	Standby   State = "standby"   // another holds the slot
+	Warming   State = "warming"   // streaming, and not everything is rendered yet
+	Streaming State = "streaming" // streaming and warm: ready
+	Stopping  State = "stopping"  // finishing the passes under way
+)
+
+// Status is how the daemon does at one moment.
+type Status struct {
+	State State
+	// Reason is one line for people on why the State is not Streaming, without
+	// secrets; empty where the State says enough.
+	Reason string
+
+	// Since the daemon started.
+	Changes      uint64 // received of committed transactions
+	Transactions uint64 // received whole
+	Reconnects   uint64 // connections lost and made again
+
+	Received  viewlet.LSN // behind the last commit received
+	Confirmed viewlet.LSN // everything before is in the cache, and Postgres has been told
+	ServerEnd viewlet.LSN // the server's WAL end, as its last message said
+	// Oldest is the commit time of the oldest transaction that is not confirmed;
+	// zero: there is none.
+	Oldest time.Time
+
+	Lanes []Lane // one for each viewlet in force
+}
+
+// Lane is how one viewlet's lane does.
+type Lane struct {
+	Viewlet string
+	Depth   int  // refreshes that wait for a pass or are in one
+	Broken  bool // the viewlet itself cannot be rendered
+	Failed  int  // fragments that could not be rendered when last tried
+}
+
+// lagBytes is how much WAL Postgres keeps for us.
+func (st Status) lagBytes() float64 {
+	if st.ServerEnd <= st.Confirmed {
+		return 0
+	}
+	return float64(st.ServerEnd - st.Confirmed)
+}
+
+// lagSeconds is the age of the oldest commit that is not confirmed. Postgres's
+// clock may be ahead of ours.
+func (st Status) lagSeconds() float64 {
+	if st.Oldest.IsZero() {
+		return 0
+	}
+	return max(0, time.Since(st.Oldest).Seconds())
+}
+
+// upToDate is whether everything received is in the cache.
+func (st Status) upToDate() bool {
+	return st.State == Streaming && st.Confirmed >= st.Received && st.Oldest.IsZero()
+}
+
+// serveHealth answers GET /healthz: the process lives.
+func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
+	if !allow(w, r, http.MethodGet, http.MethodHead) {
+		return
+	}
+	answer(w, r, http.StatusOK, "ok", struct {
+		OK bool `json:"ok"`
+	}{true})
+}
+
+// serveReady answers GET /readyz: 200 once what is in the cache can be relied on.
+func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
+	if !allow(w, r, http.MethodGet, http.MethodHead) {
+		return
+	}
+	st := s.daemon.Status()
+	if st.State == "" {
+		st.State = Starting
+	}
+	report := struct {
+		Ready  bool   `json:"ready"`
+		State  State  `json:"state"`
+		Reason string `json:"reason,omitempty"`
+	}{st.State == Streaming, st.State, oneLine(st.Reason)}
+	if report.Ready {
+		answer(w, r, http.StatusOK, "ready", report)
+		return
+	}
+	text := string(st.State)
+	if report.Reason != "" {
+		text += ": " + report.Reason
+	}
+	answer(w, r, http.StatusServiceUnavailable, text, report)
+}
