@@ -84,7 +84,7 @@ func (l *ledger) creditElsewhere(k viewlet.Key, deleted bool, now time.Time) (c 
 	to := l.elsewhere(now)
 	if to == nil {
 		fresh = true
-		to = l.append(told{Sentence: "Somebody else wrote to Postgres.", elsewhere: true, act: Act{At: now}})
+		to = l.append(told{Sentence: "Somebody else wrote to Postgres, or everything was rendered anew.", elsewhere: true, act: Act{At: now}})
 	}
 	t = *to
 	return l.give(to, credit{Key: k.String(), Deleted: deleted}), t, fresh

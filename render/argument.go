@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
 )
@@ -49,13 +51,8 @@ func (db *Database) canonical(ctx context.Context, p param, arg string) (string,
 	unfit := func() error {
 		return &ArgumentError{fmt.Sprintf("%s is of type %s, and %.80q does not fit it", p.name, p.typ, arg)}
 	}
-	if !utf8.ValidString(arg) {
+	if !utf8.ValidString(arg) || strings.IndexByte(arg, 0) >= 0 {
 		return "", unfit()
-	}
-	for i := range len(arg) {
-		if arg[i] == 0 {
-			return "", unfit()
-		}
 	}
 	if bits := intBits(p.oid); bits > 0 {
 		n, err := strconv.ParseInt(arg, 10, bits)
@@ -67,16 +64,27 @@ func (db *Database) canonical(ctx context.Context, p param, arg string) (string,
 	if p.oid == pgtype.TextOID || p.oid == pgtype.VarcharOID || p.oid == unknownType {
 		return arg, nil
 	}
-	var text string
-	err := db.run(ctx, &statement{name: "canonical_" + strconv.FormatUint(uint64(p.oid), 10), sql: "SELECT $1::" + p.typ}, [][]byte{[]byte(arg)}, func(row [][]byte) error {
-		text = string(row[0])
-		return nil
-	})
+	text, err := db.cast(ctx, arg, p.typ)
 	var pg *pgconn.PgError
-	if errors.As(err, &pg) && faultOf(err) == faultOfData {
+	if errors.As(err, &pg) && faultOf(err) != faultOfWorld {
 		return "", unfit()
 	}
-	return text, err
+	if err != nil {
+		return "", fmt.Errorf("read argument %s: %w", p.name, err)
+	}
+	return text, nil
+}
+
+// cast gives a text as Postgres writes it once it is of that type.
+func (db *Database) cast(ctx context.Context, text, typ string) (cast string, err error) {
+	err = db.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+		result := conn.Conn().PgConn().ExecParams(ctx, "SELECT $1::"+typ, [][]byte{[]byte(text)}, nil, nil, textFormat).Read()
+		if result.Err == nil {
+			cast = string(result.Rows[0][0])
+		}
+		return result.Err
+	})
+	return cast, err
 }
 
 func intBits(oid uint32) int {
@@ -107,19 +115,19 @@ func (r *Renderer) Storable(name string) bool {
 		return false
 	}
 	for _, p := range plan.query.params {
-		if !r.db.oneForm(p.oid) {
+		if !oneForm(r.db.typeOf(p.oid)) {
 			return false
 		}
 	}
 	return true
 }
 
-func (db *Database) oneForm(oid uint32) bool {
-	switch oid {
+func oneForm(t pgType) bool {
+	switch t.base {
 	case pgtype.BoolOID, pgtype.Int2OID, pgtype.Int4OID, pgtype.Int8OID, pgtype.OIDOID,
 		pgtype.TextOID, pgtype.VarcharOID, pgtype.NameOID, pgtype.UUIDOID, pgtype.ByteaOID,
 		pgtype.DateOID, pgtype.TimestampOID, pgtype.TimestamptzOID, unknownType:
 		return true
 	}
-	return db.typeOf(oid).category == 'E' // an enum
+	return t.category == 'E' // an enum
 }

@@ -55,7 +55,10 @@ func Connect(ctx context.Context, cfg Config) (*Database, error) {
 	for name, value := range sessionSettings {
 		params[name] = value
 	}
-	params["statement_timeout"] = strconv.FormatInt(cfg.StatementTimeout.Milliseconds(), 10)
+	params["statement_timeout"] = milliseconds(cfg.StatementTimeout)
+	// Whoever waits for a lock that a migration holds is not at fault: that
+	// must be told from a query that takes too long.
+	params["lock_timeout"] = milliseconds(cfg.StatementTimeout / 2)
 	pc.MaxConns = int32(cfg.Connections)
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
@@ -74,6 +77,11 @@ func Connect(ctx context.Context, cfg Config) (*Database, error) {
 	}, nil
 }
 
+// milliseconds writes a duration for a setting, where 0 would mean for ever.
+func milliseconds(d time.Duration) string {
+	return strconv.FormatInt(max(1, d.Milliseconds()), 10)
+}
+
 // sessionSettings make a value's text form, and so keys and fragments,
 // independent of what is set for the database or the role; and a statement
 // take its snapshot when it starts, whatever ran before it.
@@ -83,6 +91,7 @@ var sessionSettings = map[string]string{
 	"default_transaction_isolation":       "read committed",
 	"default_transaction_deferrable":      "off",
 	"idle_in_transaction_session_timeout": "0",
+	"idle_session_timeout":                "0",
 	"client_encoding":                     "UTF8",
 	"DateStyle":                           "ISO, YMD",
 	"IntervalStyle":                       "postgres",
@@ -160,9 +169,17 @@ func stillRunning(xids []uint64, now viewlet.Snapshot) []uint64 {
 	return still
 }
 
+// waitingSQL takes a session that it may not look into, for want of
+// pg_read_all_stats, for one that waits where any could.
+//
+// https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW
+const waitingSQL = `SELECT backend_xid::text::bigint FROM pg_stat_activity
+	WHERE (wait_event = 'SyncRep'
+		OR query = '<insufficient privilege>' AND current_setting('synchronous_standby_names') <> '')
+	AND backend_xid::text::bigint = ANY($1)`
+
 func (db *Database) waitingForStandby(ctx context.Context, xids []uint64) ([]uint32, error) {
-	rows, err := db.pool.Query(ctx, `SELECT backend_xid::text::bigint FROM pg_stat_activity
-		WHERE wait_event = 'SyncRep' AND backend_xid::text::bigint = ANY($1)`, lower32(xids))
+	rows, err := db.pool.Query(ctx, waitingSQL, lower32(xids))
 	if err != nil {
 		return nil, fmt.Errorf("read pg_stat_activity: %w", err)
 	}
@@ -268,10 +285,19 @@ const (
 	faultOfSchema              // what was compiled is out of date; compile and retry
 )
 
+// dataError is a fault of one key's data that Postgres knows nothing of.
+type dataError struct{ message string }
+
+func (e *dataError) Error() string { return e.message }
+
 // faultOf sorts errors by their SQLSTATE.
 //
 // https://www.postgresql.org/docs/current/errcodes-appendix.html
 func faultOf(err error) fault {
+	var data *dataError
+	if errors.As(err, &data) {
+		return faultOfData
+	}
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || len(pg.Code) != 5 {
 		return faultOfWorld
@@ -279,16 +305,14 @@ func faultOf(err error) fault {
 	switch pg.Code {
 	case "26000": // the prepared statement is gone
 		return faultOfWorld
-	case "57014", "54001": // statement_timeout, statement too complex
+	case "57014", "54001", "53400": // statement_timeout, statement too complex, temp_file_limit
 		return faultOfData
 	case "0A000":
 		if pg.Routine == "RevalidateCachedQuery" {
 			return faultOfSchema
 		}
 		return faultOfQuery
-	case "25006": // the query writes
-		return faultOfQuery
-	case "42501", "42P17": // may not read it; recursion in a view
+	case "25006", "55000": // the query writes, or reads a materialized view that is not populated
 		return faultOfQuery
 	}
 	switch pg.Code[:2] {
@@ -298,4 +322,18 @@ func faultOf(err error) fault {
 		return faultOfData
 	}
 	return faultOfWorld
+}
+
+// denied reports whether Postgres refuses a query that it compiled, whatever
+// the key: it looks at privileges, and at what is written, only when it runs.
+func denied(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == "42501" || pg.Code == "25006" || pg.Code == "55000")
+}
+
+// inFunction reports whether the error came up in a function's body, which
+// Postgres does not compile with the query.
+func inFunction(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Where != ""
 }

@@ -17,20 +17,45 @@ const pieceSize = 1000
 
 // compiledExpansion is an expansion as one SELECT over all its inputs.
 type compiledExpansion struct {
-	sql    string     // without a limit, for a cursor
-	few    *statement // with one
-	inputs int
+	sql     string     // without a limit, for a cursor
+	few     *statement // with one
+	inputs  int
+	outputs int
 }
 
 // Expand yields the keys that the expansion via names for each of args, or
-// with viewlet.Whole every key of the viewlet. A key may come twice.
+// with viewlet.Whole every key of the viewlet. A key may come twice. An error
+// is yield's, a *viewlet.Broken, or the world's.
 func (r *Renderer) Expand(ctx context.Context, name, via string, args []string, yield func([]viewlet.Key) error) error {
+	expand := func(yield func([]viewlet.Key) error) error { return r.lookUp(ctx, name, via, args, yield) }
+	what := "expand " + via
 	if via == viewlet.Whole {
-		return r.expandWhole(ctx, name, yield)
+		expand = func(yield func([]viewlet.Key) error) error { return r.whole(ctx, name, yield) }
+		what = "all"
 	}
+	var yields error
+	noting := func(keys []viewlet.Key) error {
+		yields = yield(keys)
+		return yields
+	}
+	err := expand(noting)
+	if outdated(err) && yields == nil {
+		err = expand(noting)
+	}
+	if err == nil || yields != nil {
+		return err
+	}
+	if faultOf(err) == faultOfData { // of no key that could be named
+		return &viewlet.Broken{Err: fmt.Errorf("%s: %w", what, err)}
+	}
+	return brokenIfQuery(fmt.Errorf("%s: %w", what, err))
+}
+
+// lookUp yields the keys that an expansion names for its inputs.
+func (r *Renderer) lookUp(ctx context.Context, name, via string, args []string, yield func([]viewlet.Key) error) error {
 	e, err := r.expansion(ctx, via)
 	if err != nil {
-		return brokenIfQuery(err)
+		return err
 	}
 	params, err := e.arguments(args)
 	if err != nil {
@@ -40,17 +65,15 @@ func (r *Renderer) Expand(ctx context.Context, name, via string, args []string, 
 	switch {
 	case err != nil:
 		r.expansions.Delete(via)
-		if faultOf(err) == faultOfData { // of no key that could be named
-			return &viewlet.Broken{Err: fmt.Errorf("lookup %s: %w", via, err)}
-		}
-		return brokenIfQuery(err)
+		return err
 	case complete:
 		return inPieces(keys, yield)
 	}
-	return r.db.cursor(ctx, r.db.lookups, e.sql, params, name, yield)
+	return r.db.cursor(ctx, r.db.lookups, e.sql, params, name, e.outputs, yield)
 }
 
-func (r *Renderer) expandWhole(ctx context.Context, name string, yield func([]viewlet.Key) error) error {
+// whole yields every key of the viewlet.
+func (r *Renderer) whole(ctx context.Context, name string, yield func([]viewlet.Key) error) error {
 	c, ok := r.viewlets[name]
 	if !ok {
 		return fmt.Errorf("expand %s: there is no such viewlet", name)
@@ -59,16 +82,12 @@ func (r *Renderer) expandWhole(ctx context.Context, name string, yield func([]vi
 		return yield([]viewlet.Key{viewlet.NewKey(name)})
 	}
 	plan, err := r.plan(ctx, c)
+	if err != nil || plan.whole == "" {
+		return err
+	}
+	err = r.db.cursor(ctx, r.db.wholes, plan.whole, nil, name, len(c.rules.Params), yield)
 	if err != nil {
-		return brokenIfQuery(err)
-	}
-	if plan.whole == nil {
-		return nil
-	}
-	err = r.db.cursor(ctx, r.db.wholes, plan.whole.sql, nil, name, yield)
-	if f := faultOf(err); err != nil && (f == faultOfQuery || f == faultOfData) {
-		c.forget()
-		return &viewlet.Broken{Err: fmt.Errorf("all: %w", err)}
+		c.forget(plan)
 	}
 	return err
 }
@@ -143,9 +162,10 @@ func (r *Renderer) compileExpansion(ctx context.Context, rule *rules.Expansion) 
 	}
 	sql := "SELECT " + strings.Join(outputs, ", ") + from.String()
 	return &compiledExpansion{
-		sql:    sql,
-		few:    newStatement(sql + "\nLIMIT " + strconv.Itoa(pieceSize+1)),
-		inputs: rule.Inputs,
+		sql:     sql,
+		few:     newStatement(sql + "\nLIMIT " + strconv.Itoa(pieceSize+1)),
+		inputs:  rule.Inputs,
+		outputs: len(outputs),
 	}, nil
 }
 
@@ -172,7 +192,7 @@ func (e *compiledExpansion) arguments(args []string) ([][]byte, error) {
 	for _, a := range args {
 		var err error
 		if split, err = viewlet.SplitArgs(split[:0], a); err != nil || len(split) != e.inputs {
-			return nil, fmt.Errorf("look up %q: there are %d inputs", a, e.inputs)
+			return nil, &dataError{fmt.Sprintf("look up %q: there are %d inputs", a, e.inputs)}
 		}
 		for i, s := range split {
 			columns[i] = append(columns[i], s)
@@ -212,8 +232,9 @@ func keyOf(name string, row [][]byte) (viewlet.Key, bool) {
 
 // cursor yields the keys that the query selects, however many, a piece at a
 // time: each FETCH has the statement timeout to itself, and nobody waits for
-// the rendering of what was fetched but the cursor.
-func (db *Database) cursor(ctx context.Context, places chan struct{}, sql string, params [][]byte, name string, yield func([]viewlet.Key) error) error {
+// the rendering of what was fetched but the cursor. width is how many
+// arguments a key has.
+func (db *Database) cursor(ctx context.Context, places chan struct{}, sql string, params [][]byte, name string, width int, yield func([]viewlet.Key) error) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
@@ -229,7 +250,7 @@ func (db *Database) cursor(ctx context.Context, places chan struct{}, sql string
 	if err != nil {
 		return err
 	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	defer func() { _ = tx.Rollback(ctx) }() // where it fails the connection is closed
 	args := []any{pgx.QueryExecModeExec}
 	for _, p := range params {
 		args = append(args, string(p))
@@ -238,22 +259,17 @@ func (db *Database) cursor(ctx context.Context, places chan struct{}, sql string
 		return err
 	}
 	for {
-		keys, rows, err := fetch(ctx, tx, name)
-		if err != nil {
+		keys, rows, err := fetch(ctx, tx, name, width)
+		if err == nil && len(keys) > 0 {
+			err = yield(keys)
+		}
+		if err != nil || rows < pieceSize {
 			return err
-		}
-		if len(keys) > 0 {
-			if err := yield(keys); err != nil {
-				return err
-			}
-		}
-		if rows < pieceSize {
-			return nil
 		}
 	}
 }
 
-func fetch(ctx context.Context, tx pgx.Tx, name string) (keys []viewlet.Key, rows int, err error) {
+func fetch(ctx context.Context, tx pgx.Tx, name string, width int) (keys []viewlet.Key, rows int, err error) {
 	result, err := tx.Query(ctx, "FETCH "+strconv.Itoa(pieceSize)+" FROM cdc_viewlet_keys", pgx.QueryExecModeExec, pgx.QueryResultFormats{pgx.TextFormatCode})
 	if err != nil {
 		return nil, 0, err
@@ -261,7 +277,11 @@ func fetch(ctx context.Context, tx pgx.Tx, name string) (keys []viewlet.Key, row
 	defer result.Close()
 	for result.Next() {
 		rows++
-		if key, ok := keyOf(name, result.RawValues()); ok {
+		row := result.RawValues()
+		if len(row) != width {
+			return nil, 0, &QueryError{Offset: -1, Err: fmt.Errorf("it selects %d columns, and the viewlet has %d params", len(row), width)}
+		}
+		if key, ok := keyOf(name, row); ok {
 			keys = append(keys, key)
 		}
 	}
@@ -279,7 +299,7 @@ func (r *Renderer) Estimate(ctx context.Context, name string) (int64, error) {
 		return 1, nil
 	}
 	plan, err := r.plan(ctx, c)
-	if err != nil || plan.whole == nil {
+	if err != nil || plan.whole == "" {
 		return -1, err
 	}
 	var explained []struct {
@@ -287,9 +307,12 @@ func (r *Renderer) Estimate(ctx context.Context, name string) (int64, error) {
 			Rows float64 `json:"Plan Rows"`
 		}
 	}
-	err = r.db.pool.QueryRow(ctx, "EXPLAIN (FORMAT JSON) "+plan.whole.sql, pgx.QueryExecModeExec).Scan(&explained)
-	if err != nil || len(explained) == 0 {
-		return -1, err
+	err = r.db.pool.QueryRow(ctx, "EXPLAIN (FORMAT JSON) "+plan.whole, pgx.QueryExecModeExec).Scan(&explained)
+	if err != nil {
+		return -1, fmt.Errorf("estimate %s: %w", name, err)
+	}
+	if len(explained) == 0 {
+		return -1, nil
 	}
 	return int64(explained[0].Plan.Rows), nil
 }

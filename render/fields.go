@@ -24,9 +24,11 @@ type fieldCheck struct {
 	page    *page
 	params  []string
 	columns []string
-	tree    *parse.Tree
 	visited map[visit]bool
 	wrong   []error
+
+	tree     *parse.Tree
+	assigned map[string]bool // the variables of tree that are given another value later
 }
 
 type visit struct {
@@ -54,10 +56,40 @@ func (c *fieldCheck) template(name string, dot dotKind) {
 		return
 	}
 	c.visited[visit{name, dot}] = true
-	outer := c.tree
-	c.tree = tree
+	outer, assigned := c.tree, c.assigned
+	c.tree, c.assigned = tree, map[string]bool{}
+	c.findAssigned(tree.Root)
 	c.node(tree.Root, scope{dot: dot, vars: map[string]dotKind{"$": dot}})
-	c.tree = outer
+	c.tree, c.assigned = outer, assigned
+}
+
+func (c *fieldCheck) findAssigned(node parse.Node) {
+	note := func(p *parse.PipeNode) {
+		for _, v := range p.Decl {
+			c.assigned[v.Ident[0]] = c.assigned[v.Ident[0]] || p.IsAssign
+		}
+	}
+	branch := func(b *parse.BranchNode) {
+		note(b.Pipe)
+		c.findAssigned(b.List)
+		if b.ElseList != nil {
+			c.findAssigned(b.ElseList)
+		}
+	}
+	switch n := node.(type) {
+	case *parse.ListNode:
+		for _, child := range n.Nodes {
+			c.findAssigned(child)
+		}
+	case *parse.ActionNode:
+		note(n.Pipe)
+	case *parse.IfNode:
+		branch(&n.BranchNode)
+	case *parse.RangeNode:
+		branch(&n.BranchNode)
+	case *parse.WithNode:
+		branch(&n.BranchNode)
+	}
 }
 
 func (c *fieldCheck) node(node parse.Node, s scope) {
@@ -72,7 +104,7 @@ func (c *fieldCheck) node(node parse.Node, s scope) {
 	case *parse.ActionNode:
 		kind := c.pipe(n.Pipe, s)
 		for _, v := range n.Pipe.Decl {
-			s.vars[v.Ident[0]] = kind
+			c.declare(s, v, kind)
 		}
 	case *parse.IfNode:
 		c.branch(&n.BranchNode, s, s.dot, c.pipe(n.Pipe, s))
@@ -93,12 +125,19 @@ func (c *fieldCheck) node(node parse.Node, s scope) {
 func (c *fieldCheck) branch(b *parse.BranchNode, s scope, dot, declared dotKind) {
 	inner := scope{dot: dot, vars: maps.Clone(s.vars)}
 	if n := len(b.Pipe.Decl); n > 0 {
-		inner.vars[b.Pipe.Decl[n-1].Ident[0]] = declared // of two, the first is the index
+		c.declare(inner, b.Pipe.Decl[n-1], declared) // of two, the first is the index
 	}
 	c.node(b.List, inner)
 	if b.ElseList != nil {
 		c.node(b.ElseList, scope{dot: s.dot, vars: maps.Clone(s.vars)})
 	}
+}
+
+func (c *fieldCheck) declare(s scope, v *parse.VariableNode, kind dotKind) {
+	if c.assigned[v.Ident[0]] {
+		kind = dotOther
+	}
+	s.vars[v.Ident[0]] = kind
 }
 
 // pipe checks a pipeline and tells what is known of its value.

@@ -1,7 +1,6 @@
 package render
 
 import (
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -17,33 +16,50 @@ var functions = texttemplate.FuncMap{
 	"dict":   dict,
 	"join":   join,
 	"number": number,
+
+	// Go's own, to which a NULL is <nil> or <no value>, and to these nothing.
+	"html":     func(args ...any) string { return texttemplate.HTMLEscaper(noNulls(args)...) },
+	"js":       func(args ...any) string { return texttemplate.JSEscaper(noNulls(args)...) },
+	"urlquery": func(args ...any) string { return texttemplate.URLQueryEscaper(noNulls(args)...) },
+	"print":    func(args ...any) string { return fmt.Sprint(noNulls(args)...) },
+	"println":  func(args ...any) string { return fmt.Sprintln(noNulls(args)...) },
+	"printf":   func(format string, args ...any) string { return fmt.Sprintf(format, noNulls(args)...) },
+}
+
+// noNulls puts an empty string in the place of each NULL.
+func noNulls(args []any) []any {
+	for i, a := range args {
+		if a == nil {
+			args[i] = ""
+		}
+	}
+	return args
 }
 
 // builtins names Go's own functions, for parsing; what they do is not used.
 var builtins = func() map[string]any {
 	names := map[string]any{printNull: true}
 	for _, name := range []string{
-		"and", "call", "html", "index", "slice", "js", "len", "not", "or", "print", "printf",
-		"println", "urlquery", "eq", "ge", "gt", "le", "lt", "ne", "break", "continue",
+		"and", "call", "index", "slice", "len", "not", "or", "eq", "ge", "gt", "le", "lt", "ne",
 	} {
 		names[name] = true
 	}
 	return names
 }()
 
-// date writes a date or timestamp in Go's layout: {{date "2 Jan 2006" .created}}.
+// date writes a date, timestamp or time in Go's layout: {{date "2 Jan 2006" .created}}.
 // NULL and infinity stay as they are.
 func date(layout string, v any) (any, error) {
 	s, ok := v.(string)
 	if !ok || s == "infinity" || s == "-infinity" {
 		return v, nil
 	}
-	for _, form := range []string{"2006-01-02", "2006-01-02 15:04:05Z07", "2006-01-02 15:04:05", time.RFC3339, "2006-01-02T15:04:05"} {
+	for _, form := range []string{"2006-01-02", "2006-01-02 15:04:05Z07", "2006-01-02 15:04:05", time.RFC3339, "2006-01-02T15:04:05", "15:04:05"} {
 		if t, err := time.Parse(form, s); err == nil {
 			return t.Format(layout), nil
 		}
 	}
-	return nil, fmt.Errorf("%q is no date or timestamp of Postgres's", s)
+	return nil, fmt.Errorf("%q is no date, timestamp or time of Postgres's", s)
 }
 
 // dict makes a map of keys and values, so that a partial can be given several:
@@ -81,8 +97,8 @@ func join(separator string, v any) (string, error) {
 	return strings.Join(parts, separator), nil
 }
 
-// number makes a numeric comparable with a number of the template's:
-// {{if gt (number .price) 99.5}}. It is a float64: it may round.
+// number makes a numeric comparable with a number of the template's, and a
+// zero false: {{if gt (number .price) 99.5}}. It is a float64: it may round.
 func number(v any) (float64, error) {
 	switch n := v.(type) {
 	case nil:
@@ -93,8 +109,10 @@ func number(v any) (float64, error) {
 		return float64(n), nil
 	case float64:
 		return n, nil
-	case json.Number:
-		return n.Float64()
+	case double:
+		return float64(n), nil
+	case decimal:
+		return strconv.ParseFloat(string(n), 64)
 	case string:
 		return strconv.ParseFloat(n, 64)
 	}

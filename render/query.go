@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -23,6 +24,7 @@ type query struct {
 type param struct {
 	name string
 	oid  uint32
+	base uint32 // of a domain, what it is made from
 	typ  string // as SQL writes it
 }
 
@@ -32,7 +34,7 @@ type column struct {
 	typ  pgType
 }
 
-// described reports whether Postgres's description has named columns once each.
+// duplicate gives a name that two columns have.
 func (q *query) duplicate() (string, bool) {
 	seen := map[string]bool{}
 	for _, c := range q.columns {
@@ -44,7 +46,7 @@ func (q *query) duplicate() (string, bool) {
 	return "", false
 }
 
-// QueryError is what Postgres has against a query.
+// QueryError is what is wrong with a query, whatever the key.
 type QueryError struct {
 	Err error
 	// Offset is where in the query's SQL as written, in bytes; -1: unknown.
@@ -84,9 +86,9 @@ func (db *Database) describe(ctx context.Context, q *rules.Query) (*query, error
 		}
 		t := db.typeOf(p.oid)
 		if !t.array {
-			return nil, &QueryError{Offset: -1, Err: fmt.Errorf("@%s is of type %s, of which Postgres has no arrays; cast it: @%s::text", name, t.name, name)}
+			return nil, &QueryError{Offset: -1, Err: fmt.Errorf("@%s is of type %s, of which Postgres has no arrays; cast it: @%s::text::%s", name, t.name, name, t.name)}
 		}
-		p.typ = t.name
+		p.typ, p.base = t.name, t.base
 		d.params = append(d.params, p)
 	}
 	for _, f := range sd.Fields {
@@ -106,7 +108,7 @@ func (db *Database) prepare(ctx context.Context, q *rules.Query, arg func(int) s
 		return err
 	})
 	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
+	if errors.As(err, &pg) && faultOf(err) != faultOfWorld {
 		offset := -1
 		if at := rules.Offset(sql, int(pg.Position)); at >= len(before) {
 			offset = origin(at - len(before))
@@ -137,13 +139,11 @@ func argColumn(i int) string { return argsAlias + ".p" + strconv.Itoa(i+1) }
 // The rows of one key come in the query's own order: a subquery with an ORDER
 // BY is not flattened into the join, whose inner side it is.
 func (db *Database) perKey(ctx context.Context, q *rules.Query, d *query, asJSON bool) (string, error) {
-	selected, alias := d.selectList(asJSON)
 	if len(d.params) == 0 {
-		bound, _ := q.Bind(nil)
-		return "SELECT 1, " + selected + " FROM (\n" + bound + "\n) AS " + alias, nil
+		return d.single(q, asJSON), nil
 	}
 	var before strings.Builder
-	before.WriteString("SELECT " + argsAlias + ".ord, " + selected + " FROM unnest(")
+	before.WriteString("SELECT " + argsAlias + ".ord, " + d.selectList(asJSON) + " FROM unnest(")
 	for i, p := range d.params {
 		if i > 0 {
 			before.WriteString(", ")
@@ -155,7 +155,7 @@ func (db *Database) perKey(ctx context.Context, q *rules.Query, d *query, asJSON
 		fmt.Fprintf(&before, "p%d, ", i+1)
 	}
 	before.WriteString("ord) CROSS JOIN LATERAL (\n")
-	after := "\n) AS " + alias
+	after := "\n) AS " + rowAlias
 	if _, err := db.prepare(ctx, q, argColumn, before.String(), after); err != nil {
 		return "", err
 	}
@@ -167,37 +167,36 @@ func (db *Database) perKey(ctx context.Context, q *rules.Query, d *query, asJSON
 // queries that Postgres takes by themselves and not in a LATERAL subquery,
 // such as one with an aggregate over nothing but a parameter.
 func (d *query) single(q *rules.Query, asJSON bool) string {
-	selected, alias := d.selectList(asJSON)
 	bound, _ := q.Bind(singleArg(d))
-	return "SELECT 1, " + selected + " FROM (\n" + bound + "\n) AS " + alias
+	return "SELECT 1, " + d.selectList(asJSON) + " FROM (\n" + bound + "\n) AS " + rowAlias
 }
 
 func singleArg(d *query) func(int) string {
 	return func(i int) string { return "$" + strconv.Itoa(i+1) + "::" + d.params[i].typ }
 }
 
-// selectList gives what is selected of the query's rows, and their alias: the
-// whole row as JSON, or each column, those that a template could not use
-// otherwise as JSON.
-func (d *query) selectList(asJSON bool) (list, alias string) {
+// rowAlias is what the query's rows are called.
+const rowAlias = "cdc_viewlet_row"
+
+// selectList gives what is selected of the query's rows: the whole row as
+// JSON, or each column by its name, for its place may change; those that a
+// template could not use otherwise as JSON.
+func (d *query) selectList(asJSON bool) string {
 	if asJSON {
-		return "to_json(cdc_viewlet_row)", "cdc_viewlet_row"
+		return "to_json(" + rowAlias + ")"
 	}
-	var columns, names []string
-	for i, c := range d.columns {
-		name := "c" + strconv.Itoa(i+1)
-		names = append(names, name)
+	var columns []string
+	for _, c := range d.columns {
+		name := pgx.Identifier{rowAlias, c.name}.Sanitize()
 		if c.isJSON() {
-			name = "to_json(cdc_viewlet_row." + name + ")"
-		} else {
-			name = "cdc_viewlet_row." + name
+			name = "to_json(" + name + ")"
 		}
 		columns = append(columns, name)
 	}
 	if len(columns) == 0 {
-		return "NULL", "cdc_viewlet_row"
+		return "NULL"
 	}
-	return strings.Join(columns, ", "), "cdc_viewlet_row(" + strings.Join(names, ", ") + ")"
+	return strings.Join(columns, ", ")
 }
 
 // isJSON reports whether the column is fetched as JSON: arrays and composites.

@@ -23,27 +23,48 @@ func (r *Renderer) Render(ctx context.Context, name string, keys []viewlet.Key) 
 	if !ok {
 		return nil, fmt.Errorf("render %s: there is no such viewlet", name)
 	}
-	if c.page != nil && c.page.execute == nil {
-		return nil, &viewlet.Broken{Err: errors.New("its template does not parse")}
+	if c.unparsed != nil {
+		return nil, &viewlet.Broken{Err: c.unparsed}
 	}
+	fragments, err := r.renderOnce(ctx, c, keys, false)
+	if outdated(err) {
+		fragments, err = r.renderOnce(ctx, c, keys, true)
+	}
+	return fragments, brokenIfQuery(err)
+}
+
+// renderOnce renders with the plan that there is. fresh is true when another
+// plan has just failed.
+func (r *Renderer) renderOnce(ctx context.Context, c *compiledViewlet, keys []viewlet.Key, fresh bool) ([]viewlet.Fragment, error) {
 	plan, err := r.plan(ctx, c)
 	if err != nil {
-		return nil, brokenIfQuery(err)
+		return nil, err
 	}
-	ch := &chunk{r: r, c: c, plan: plan, fragments: make([]viewlet.Fragment, 0, len(keys))}
-	if err := ch.render(ctx, keys); err != nil {
-		if f := faultOf(err); f == faultOfSchema || f == faultOfQuery {
-			c.forget()
-		}
-		return nil, brokenIfQuery(err)
+	ch := &chunk{r: r, c: c, plan: plan, fresh: fresh, fragments: make([]viewlet.Fragment, 0, len(keys))}
+	if err = ch.render(ctx, keys); err == nil {
+		err = ch.verdict()
 	}
-	return ch.fragments, nil
+	if outdated(err) {
+		c.forget(plan)
+	}
+	return ch.fragments, err
+}
+
+// outdated reports whether a query that failed may do better when it is
+// compiled anew.
+func outdated(err error) bool {
+	f := faultOf(err)
+	return f == faultOfSchema || f == faultOfQuery
 }
 
 // brokenIfQuery marks an error that is the query's fault.
 func brokenIfQuery(err error) error {
 	var q *QueryError
-	if errors.As(err, &q) && faultOf(err) != faultOfWorld || faultOf(err) == faultOfQuery {
+	var broken *viewlet.Broken
+	switch {
+	case errors.As(err, &broken):
+		return err
+	case errors.As(err, &q), faultOf(err) == faultOfQuery:
 		return &viewlet.Broken{Err: err}
 	}
 	return err
@@ -54,7 +75,9 @@ type chunk struct {
 	r         *Renderer
 	c         *compiledViewlet
 	plan      *plan
+	fresh     bool // the plan was compiled because another one failed
 	fragments []viewlet.Fragment
+	args      []string // of the key at hand
 }
 
 // render appends the keys' fragments. A chunk that fails by its data is
@@ -68,7 +91,7 @@ func (ch *chunk) render(ctx context.Context, keys []viewlet.Key) error {
 	}
 	results, lsn, err := ch.query(ctx, keys)
 	if err != nil {
-		if faultOf(err) != faultOfData {
+		if !ch.ofData(err) {
 			return err
 		}
 		if len(keys) > 1 {
@@ -93,6 +116,28 @@ func (ch *chunk) halves(ctx context.Context, keys []viewlet.Key) error {
 	return ch.render(ctx, keys[half:])
 }
 
+// ofData reports whether one key's data may be at fault. Postgres has told of
+// a fresh plan what is wrong with the query; what comes up when it runs comes
+// of the data, as a syntax error in to_tsquery's argument does.
+func (ch *chunk) ofData(err error) bool {
+	f := faultOf(err)
+	return f == faultOfData || f == faultOfQuery && ch.fresh && !denied(err)
+}
+
+// verdict gives the error when all keys fail in a way that tells more of the
+// query than of them: a function's body reads a table that is gone.
+func (ch *chunk) verdict() error {
+	for _, f := range ch.fragments {
+		if faultOf(f.Err) != faultOfQuery || len(ch.fragments) == 1 && !inFunction(f.Err) {
+			return nil
+		}
+	}
+	if len(ch.fragments) == 0 {
+		return nil
+	}
+	return ch.fragments[0].Err
+}
+
 // result is what the query gives for one key: rows as columns' values, or as
 // JSON text.
 type result struct {
@@ -109,16 +154,39 @@ func (ch *chunk) query(ctx context.Context, keys []viewlet.Key) ([]result, viewl
 	}
 	results := make([]result, len(keys))
 	var lsn viewlet.LSN
+	size, most := 0, ch.r.mostRows()
 	err = ch.r.db.runAt(ctx, st, params, &lsn, func(row [][]byte) error {
 		ord, err := strconv.Atoi(string(row[0]))
 		if err != nil || ord < 1 || ord > len(results) {
 			return fmt.Errorf("read a row of viewlet %s: it is of key %q of %d", ch.c.rules.Name, row[0], len(results))
 		}
-		ch.add(&results[ord-1], row[1:])
+		res := &results[ord-1]
+		if !ch.wants(res) {
+			return nil
+		}
+		for _, value := range row {
+			size += rowOverhead + len(value)
+		}
+		if size > most {
+			return &dataError{fmt.Sprintf("the query gives more than %d bytes of rows; let it return less, or raise --max-fragment", most)}
+		}
+		ch.add(res, row[1:])
 		return nil
 	})
+	if len(params) == 0 { // then one result is that of every key
+		for i := range results {
+			results[i] = results[0]
+		}
+	}
 	return results, lsn, err
 }
+
+// rowOverhead is about what a value takes besides its bytes.
+const rowOverhead = 16
+
+// mostRows is how much may be read at once, in bytes: many times what fits
+// into a fragment.
+func (r *Renderer) mostRows() int { return 16 * max(r.maxFragment, DefaultMaxFragment) }
 
 // arguments gives what runs for the keys: one array for each param, or for a
 // query that takes but one key its arguments.
@@ -128,7 +196,7 @@ func (ch *chunk) arguments(keys []viewlet.Key) (*statement, [][]byte, error) {
 	if ch.plan.many == nil {
 		args, err := keys[0].Split(nil)
 		if err != nil || len(args) != n {
-			return nil, nil, fmt.Errorf("render %s: the viewlet has %d params", keys[0], n)
+			return nil, nil, misfit(keys[0], n)
 		}
 		for i, a := range args {
 			params[i] = []byte(a)
@@ -136,11 +204,14 @@ func (ch *chunk) arguments(keys []viewlet.Key) (*statement, [][]byte, error) {
 		return ch.plan.one, params, nil
 	}
 	columns := make([][]string, n)
+	for i := range columns {
+		columns[i] = make([]string, 0, len(keys))
+	}
 	var args []string
 	for _, k := range keys {
 		var err error
 		if args, err = k.Split(args[:0]); err != nil || len(args) != n {
-			return nil, nil, fmt.Errorf("render %s: the viewlet has %d params", k, n)
+			return nil, nil, misfit(k, n)
 		}
 		for i, a := range args {
 			columns[i] = append(columns[i], a)
@@ -152,16 +223,24 @@ func (ch *chunk) arguments(keys []viewlet.Key) (*statement, [][]byte, error) {
 	return ch.plan.many, params, nil
 }
 
+func misfit(k viewlet.Key, params int) error {
+	return &dataError{fmt.Sprintf("%s names no fragment: the viewlet has %d params", k, params)}
+}
+
+// wants reports whether a further row is read: where not all are asked for,
+// only the first is.
+func (ch *chunk) wants(res *result) bool {
+	if ch.c.page == nil {
+		return ch.c.rules.Rows || len(res.json) == 0
+	}
+	return ch.c.page.wantRows || len(res.rows) == 0
+}
+
 // add takes a row into the result. It copies what it keeps.
 func (ch *chunk) add(res *result, values [][]byte) {
 	if ch.c.page == nil {
-		if ch.c.rules.Rows || len(res.json) == 0 {
-			res.json = append(res.json, bytes.Clone(values[0]))
-		}
+		res.json = append(res.json, bytes.Clone(values[0]))
 		return
-	}
-	if len(res.rows) > 0 && !ch.c.page.wantRows {
-		return // only the first row is read
 	}
 	row := make(map[string]any, len(values)+len(ch.plan.query.params)+1)
 	for i, col := range ch.plan.query.columns {
@@ -214,15 +293,15 @@ func (ch *chunk) data(key viewlet.Key, rows []map[string]any) (map[string]any, e
 	default:
 		data = rows[0]
 	}
-	args, err := key.Split(nil)
-	if err != nil {
+	var err error
+	if ch.args, err = key.Split(ch.args[:0]); err != nil {
 		return nil, err
 	}
 	for i, p := range ch.plan.query.params {
 		if _, column := data[p.name]; column {
 			continue
 		}
-		if data[p.name], err = decode(p.oid, []byte(args[i])); err != nil {
+		if data[p.name], err = decode(p.base, []byte(ch.args[i])); err != nil {
 			return nil, fmt.Errorf("read param %s: %w", p.name, err)
 		}
 	}

@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/cdc-viewlet/cdc-viewlet/rules"
-	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
 )
 
 // DefaultMaxFragment is how large a fragment may be unless told otherwise.
@@ -27,8 +26,9 @@ type Renderer struct {
 // compiledViewlet is a viewlet as it was last compiled. What Postgres knows of
 // it is compiled anew when the schema has changed.
 type compiledViewlet struct {
-	rules *rules.Viewlet
-	page  *page // nil: JSON
+	rules    *rules.Viewlet
+	page     *page // nil: JSON
+	unparsed error // why there is no page though there is a template
 
 	mu    sync.Mutex
 	ready *plan // nil: to be compiled
@@ -39,8 +39,8 @@ type plan struct {
 	query     *query
 	many      *statement // for a chunk of keys; nil when only one works
 	one       *statement
-	whole     *statement // names every instance; nil: unknown
-	manyError error      // why there is no many
+	whole     string // the SQL that names every instance; empty: unknown
+	manyError error  // why there is no many
 }
 
 // Problem is something wrong with a viewlet or a lookup, for people.
@@ -70,10 +70,8 @@ func New(db *Database, set *rules.Set, maxFragment int) (*Renderer, []Problem) {
 		if v.Template == nil {
 			continue
 		}
-		var err error
-		if c.page, err = parsePage(v.Template); err != nil {
-			problems = append(problems, Problem{Viewlet: v, Attr: templateAttr(v), Err: err})
-			c.page = &page{execute: nil}
+		if c.page, c.unparsed = parsePage(v.Template); c.unparsed != nil {
+			problems = append(problems, Problem{Viewlet: v, Attr: templateAttr(v), Err: c.unparsed})
 		}
 	}
 	return r, problems
@@ -132,12 +130,8 @@ func (r *Renderer) Check(ctx context.Context) ([]Problem, map[string][]string, e
 // asProblem makes a problem of an error that is the query's fault.
 func asProblem(err error, at Problem) (Problem, bool) {
 	var q *QueryError
-	var broken *viewlet.Broken
-	if errors.As(err, &q) || errors.As(err, &broken) {
-		at.Err = err
-		return at, true
-	}
-	return at, false
+	at.Err = err
+	return at, errors.As(err, &q)
 }
 
 func (r *Renderer) checkLookup(ctx context.Context, l *rules.Lookup) (*query, error) {
@@ -145,7 +139,7 @@ func (r *Renderer) checkLookup(ctx context.Context, l *rules.Lookup) (*query, er
 	if err != nil {
 		return nil, err
 	}
-	_, err = r.db.perKey(ctx, l.Query, q, false)
+	_, err = r.db.perKey(ctx, l.Query, q, true)
 	return q, err
 }
 
@@ -164,20 +158,13 @@ func (r *Renderer) checkViewlet(ctx context.Context, v *rules.Viewlet) ([]Proble
 		return nil, err
 	}
 	var problems []Problem
-	if name, twice := plan.query.duplicate(); twice {
-		problems = append(problems, Problem{
-			Viewlet: v, Attr: "query",
-			Err:  fmt.Errorf("two columns of the query are called %q", name),
-			Hint: fmt.Sprintf("Name one of them otherwise: ... AS other_%s.", name),
-		})
-	}
 	if plan.manyError != nil {
 		problems = append(problems, Problem{
 			Viewlet: v, Attr: "query", Err: plan.manyError, Warning: true,
 			Hint: "The query works for one fragment and not for many at once, so they are rendered one by one, several times slower.",
 		})
 	}
-	if c.page == nil || c.page.execute == nil {
+	if c.page == nil || c.unparsed != nil {
 		return problems, nil
 	}
 	var columns []string
@@ -210,11 +197,13 @@ func (r *Renderer) plan(ctx context.Context, c *compiledViewlet) (*plan, error) 
 	return plan, nil
 }
 
-// forget makes the next plan be compiled anew.
-func (c *compiledViewlet) forget() {
+// forget makes the next plan be compiled anew, unless it has been already.
+func (c *compiledViewlet) forget(outdated *plan) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.ready = nil
+	if c.ready == outdated {
+		c.ready = nil
+	}
 }
 
 func (r *Renderer) compile(ctx context.Context, c *compiledViewlet) (*plan, error) {
@@ -223,8 +212,12 @@ func (r *Renderer) compile(ctx context.Context, c *compiledViewlet) (*plan, erro
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{query: q, one: newStatement(q.single(v.Query, c.page == nil))}
-	many, err := r.db.perKey(ctx, v.Query, q, c.page == nil)
+	if name, twice := q.duplicate(); twice {
+		return nil, &QueryError{Offset: -1, Err: fmt.Errorf("two columns of the query are called %q; name one of them otherwise: ... AS other_%s", name, name)}
+	}
+	asJSON := v.Template == nil
+	p := &plan{query: q, one: newStatement(q.single(v.Query, asJSON))}
+	many, err := r.db.perKey(ctx, v.Query, q, asJSON)
 	var unfit *QueryError
 	switch {
 	case err == nil:
@@ -246,15 +239,15 @@ func (r *Renderer) compile(ctx context.Context, c *compiledViewlet) (*plan, erro
 	return p, nil
 }
 
-func (r *Renderer) compileAll(ctx context.Context, v *rules.Viewlet) (*statement, error) {
+func (r *Renderer) compileAll(ctx context.Context, v *rules.Viewlet) (string, error) {
 	q, err := r.db.describe(ctx, v.All)
 	if err != nil {
-		return nil, &allError{err}
+		return "", &allError{err}
 	}
 	if len(q.columns) != len(v.Params) {
-		return nil, &allError{&QueryError{Offset: -1, Err: fmt.Errorf("it selects %d columns, and the viewlet has %d params: %v",
+		return "", &allError{&QueryError{Offset: -1, Err: fmt.Errorf("it selects %d columns, and the viewlet has %d params: %v",
 			len(q.columns), len(v.Params), v.Params)}}
 	}
 	bound, _ := v.All.Bind(nil)
-	return newStatement(bound), nil
+	return bound, nil
 }

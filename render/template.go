@@ -27,7 +27,15 @@ type page struct {
 // to do.
 func parsePage(t *rules.Template) (*page, error) {
 	p := &page{name: t.Name, trees: map[string]*parse.Tree{}}
-	if err := p.parse(t, t.Name, t.Source); err != nil {
+	if err := p.parse(t.Name, t.Source); err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.Partials)) {
+		if err := p.parse(name, t.Partials[name]); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.missing(t); err != nil {
 		return nil, err
 	}
 	if cycle := p.cycle(); cycle != nil {
@@ -40,50 +48,43 @@ func parsePage(t *rules.Template) (*page, error) {
 	} else {
 		p.execute, err = p.text()
 	}
-	return p, err
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
-// parse adds the template and, as far as they are used, its partials.
-func (p *page) parse(t *rules.Template, name, source string) error {
+// parse adds a file's template and those that it defines. What is there
+// already stays: a template's own {{define}} goes over a partial's {{block}}.
+func (p *page) parse(name, source string) error {
 	p.wantRows = p.wantRows || strings.Contains(source, "rows")
-	tree := parse.New(name)
 	added := map[string]*parse.Tree{}
-	if _, err := tree.Parse(source, "", "", added, builtins, functions); err != nil {
+	if _, err := parse.New(name).Parse(source, "", "", added, builtins, functions); err != nil {
 		return err
 	}
-	if added[name] == nil {
-		added[name] = tree // an empty template parses to none
-	}
-	for n, tr := range added {
-		if p.trees[n] == nil || len(p.trees[n].Root.Nodes) == 0 {
-			p.trees[n] = tr
-		}
-	}
-	for _, tr := range added {
-		for _, call := range calls(tr.Root, false) {
-			if p.trees[call.name] != nil {
-				continue
-			}
-			source, ok := t.Partials[call.name]
-			if !ok {
-				return p.missing(tr, call, t)
-			}
-			if err := p.parse(t, call.name, source); err != nil {
-				return err
-			}
+	for n, tree := range added {
+		if p.trees[n] == nil || parse.IsEmptyTree(p.trees[n].Root) {
+			p.trees[n] = tree
 		}
 	}
 	return nil
 }
 
-func (p *page) missing(tr *parse.Tree, call call, t *rules.Template) error {
-	where, _ := tr.ErrorContext(call.node)
-	known := append(slices.Collect(maps.Keys(t.Partials)), slices.Collect(maps.Keys(p.trees))...)
-	slices.Sort(known)
-	if len(known) > 8 {
-		known = append(known[:8], "...")
+// missing names the first template that is included and not there.
+func (p *page) missing(t *rules.Template) error {
+	known := slices.Sorted(maps.Keys(p.trees))
+	for _, name := range known {
+		tree := p.trees[name]
+		for _, call := range calls(tree.Root, false) {
+			if p.trees[call.name] != nil {
+				continue
+			}
+			where, _ := tree.ErrorContext(call.node)
+			return fmt.Errorf("template %s: there is no partial %q; a partial is a file beside %s with the same ending, or a {{define}} in one; here there is %s",
+				where, call.name, t.Name, strings.Join(known, ", "))
+		}
 	}
-	return fmt.Errorf("template %s: there is no partial %q; partials are the files of the same folder and ending: %s", where, call.name, strings.Join(known, ", "))
+	return nil
 }
 
 // call is a {{template "name"}}.

@@ -132,7 +132,9 @@ func (f *frames) makePlace() error {
 	case len(buf) > frameBuffer && f.calm > frameCalm && f.w-f.r < frameBuffer:
 		buf = make([]byte, frameBuffer)
 	}
-	f.w = copy(buf, f.buf[f.r:f.w])
-	f.r, f.buf = 0, buf
+	if f.r > 0 || len(buf) != len(f.buf) {
+		f.w = copy(buf, f.buf[f.r:f.w])
+		f.r, f.buf = 0, buf
+	}
 	return nil
 }

@@ -16,9 +16,10 @@ const standbyPoll = time.Second
 // Open connects and starts to stream the slot. While somebody else streams it,
 // Open waits as a standby: it says so once, by cfg.OnStandby and in the log.
 // It returns when it has the slot, when ctx ends, or with ErrNoSlot, ErrSlotLost,
-// a Problem, or what broke the connection; ctx is not used after that. A Stream
-// that is not Run is to be closed. Which tables are partitioned is read once:
-// whoever publishes a new table opens a new Stream.
+// a Problem, or what broke the connection; ctx is not used after that. Run is to
+// follow soon, for until then nobody answers the server's keepalives; a Stream
+// that is not Run is to be closed. Which tables are partitioned is read here:
+// whoever publishes one that was made later opens a new Stream.
 func Open(ctx context.Context, cfg Config) (*Stream, error) {
 	cfg, err := cfg.resolved()
 	if err != nil {

@@ -35,6 +35,9 @@ func sqlState(err error) string {
 }
 
 func isTimeout(err error) bool {
+	if err == nil {
+		return false // at no cost: every read asks
+	}
 	var netErr net.Error
 	return errors.As(err, &netErr) && netErr.Timeout()
 }
@@ -114,7 +117,11 @@ func message(err error) string {
 
 // serverVersion is the server's major version; 0 when it says none.
 func serverVersion(conn *pgconn.PgConn) int {
-	s := conn.ParameterStatus("server_version") // such as 15.13 (Debian 15.13-0+deb12u1), or 19beta1
+	return majorVersion(conn.ParameterStatus("server_version"))
+}
+
+// majorVersion reads 15.13 (Debian 15.13-0+deb12u1), or 19beta1.
+func majorVersion(s string) int {
 	digits := 0
 	for digits < len(s) && s[digits] >= '0' && s[digits] <= '9' {
 		digits++

@@ -105,9 +105,13 @@ func (d *decoder) parse(name string) (hcl.Body, Diagnostics) {
 	if len(bytes.TrimSpace(src)) == 0 {
 		return nil, Diagnostics{fileProblem("Empty rules", "%s is empty.%s", name, example)}
 	}
+	isJSON := strings.HasSuffix(name, ".json")
+	if tooDeep(src, name, isJSON) {
+		return nil, Diagnostics{fileProblem("Cannot read the rules", "%s has brackets or operators nested too deeply.", name)}
+	}
 	var file *hcl.File
 	var diags Diagnostics
-	if strings.HasSuffix(name, ".json") {
+	if isJSON {
 		file, diags = json.Parse(src, name)
 	} else {
 		file, diags = hclsyntax.ParseConfig(src, name, hcl.InitialPos)

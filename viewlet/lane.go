@@ -32,26 +32,29 @@ func newLane(p *Pipeline, c Lane) *lane {
 	return l
 }
 
-// run serves what falls in until stop is closed or ctx ends.
-func (l *lane) run(ctx context.Context, stop <-chan struct{}) {
+// run serves what falls in until stop is closed or ctx ends. It returns an
+// error when the store has forgotten.
+func (l *lane) run(ctx context.Context, stop <-chan struct{}) error {
 	l.stop = stop
 	for {
 		select {
 		case <-stop:
-			return
+			return nil
 		case <-ctx.Done():
-			return
+			return nil
 		case <-l.pending.ready:
 		}
 		if l.stopping() {
-			return
+			return nil
 		}
 		b := l.pending.take(true)
 		if b.empty() {
 			continue
 		}
-		if !l.serve(ctx, &b) {
-			return
+		if err := l.serve(ctx, &b); errors.Is(err, errStopped) {
+			return nil
+		} else if err != nil {
+			return err
 		}
 		l.pending.done()
 		l.p.poke()
@@ -67,28 +70,31 @@ func (l *lane) stopping() bool {
 	}
 }
 
-// serve passes over the batch until it is done. It reports false when it was
+// serve passes over the batch until it is done. errStopped says that it was
 // told to stop before.
-func (l *lane) serve(ctx context.Context, b *batch) bool {
+func (l *lane) serve(ctx context.Context, b *batch) error {
 	pause := l.p.cfg.Backoff()
 	for {
 		err := l.pass(ctx, b)
 		var broken *Broken
 		switch {
-		case err == nil:
-			return true
-		case errors.Is(err, errStopped), ctx.Err() != nil:
-			return false
+		case err == nil, errors.Is(err, errStopped), errors.Is(err, ErrForgotten):
+			return err
+		case ctx.Err() != nil:
+			return errStopped
 		case errors.As(err, &broken):
-			if !l.park(ctx, b, broken) || !l.pauseFor(ctx, pause()) {
-				return false
+			if err := l.park(ctx, b, broken); err != nil {
+				return err
+			}
+			if !l.pauseFor(ctx, pause()) {
+				return errStopped
 			}
 			l.pending.unpark()
 			*b = l.pending.take(true)
 		default:
 			l.p.log.Warn("cannot refresh, retrying", "viewlet", l.Viewlet, "err", err)
 			if !l.pauseFor(ctx, pause()) {
-				return false
+				return errStopped
 			}
 		}
 	}
@@ -96,7 +102,7 @@ func (l *lane) serve(ctx context.Context, b *batch) bool {
 
 // park notes in the store that the viewlet is broken, and then lets go of all
 // that it holds: a viewlet that does not work keeps nobody else waiting.
-func (l *lane) park(ctx context.Context, b *batch, cause *Broken) bool {
+func (l *lane) park(ctx context.Context, b *batch, cause *Broken) error {
 	if l.broken.Swap(cause) == nil {
 		l.p.log.Error("viewlet is broken; it is rendered whole once it works", "viewlet", l.Viewlet, "err", cause)
 	}
@@ -106,16 +112,19 @@ func (l *lane) park(ctx context.Context, b *batch, cause *Broken) bool {
 		if err == nil {
 			break
 		}
+		if errors.Is(err, ErrForgotten) {
+			return err
+		}
 		l.p.log.Warn("cannot note a broken viewlet, retrying", "viewlet", l.Viewlet, "err", err)
 		if !l.pauseFor(ctx, pause()) {
-			return false
+			return errStopped
 		}
 	}
 	l.p.room.give(b.size())
 	*b = batch{}
 	l.pending.park(cause)
 	l.p.poke()
-	return true
+	return nil
 }
 
 // pauseFor reports false if the lane is told to stop meanwhile.
@@ -233,7 +242,7 @@ func (l *lane) chunk(ctx context.Context, keys []Key, done *Pass) error {
 		}
 		err := l.write(ctx, keys, done)
 		var broken *Broken
-		if err == nil || errors.As(err, &broken) || ctx.Err() != nil || try == patience {
+		if err == nil || errors.As(err, &broken) || errors.Is(err, ErrForgotten) || ctx.Err() != nil || try == patience {
 			return err
 		}
 		l.p.log.Warn("cannot refresh fragments, retrying", "viewlet", l.Viewlet, "key", keys[0].String(), "keys", len(keys), "err", err)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -41,6 +40,10 @@ type Renderer interface {
 	// Render gives one fragment for each of the viewlet's keys.
 	Render(ctx context.Context, viewlet string, keys []Key) ([]Fragment, error)
 }
+
+// ErrForgotten, from a Store, says that it no longer holds what was written to
+// it. It ends Pipeline.Run: what is to be rendered is to be found out anew.
+var ErrForgotten = errors.New("the store has lost what was written to it")
 
 // Store is where fragments are kept. Many lanes call it at once. Every method
 // may be called again after it failed.
@@ -177,8 +180,8 @@ func orDefault[T int | time.Duration](v, otherwise T) T {
 
 // Run carries changes until ctx ends. Then the passes under way are finished,
 // what they reached is confirmed, and it returns nil. It returns early with
-// the error that ended the source: what was not confirmed comes again, to a
-// new Pipeline.
+// the error that ended the source, or ErrForgotten: what was not confirmed
+// comes again, to a new Pipeline.
 func (p *Pipeline) Run(ctx context.Context, src Source) error {
 	work, abandon := context.WithCancel(context.WithoutCancel(ctx))
 	defer abandon()
@@ -203,63 +206,67 @@ func (p *Pipeline) Run(ctx context.Context, src Source) error {
 	g.Go(func() error {
 		defer close(lanesDone)
 		defer endWatch()
-		p.runLanes(work, ctx.Done())
-		return nil
+		return p.runLanes(work, ctx.Done())
 	})
 	g.Go(func() error {
 		defer endStream()
-		p.confirmLoop(work, lanesDone, src)
-		return nil
+		return p.confirmLoop(work, lanesDone, src)
 	})
 	return g.Wait()
 }
 
 // runLanes returns when every lane has stopped.
-func (p *Pipeline) runLanes(ctx context.Context, stop <-chan struct{}) {
-	var wg sync.WaitGroup
+func (p *Pipeline) runLanes(ctx context.Context, stop <-chan struct{}) error {
+	g, ctx := errgroup.WithContext(ctx)
 	for _, l := range p.order {
-		wg.Go(func() { l.run(ctx, stop) })
+		g.Go(func() error { return l.run(ctx, stop) })
 	}
-	wg.Wait()
+	return g.Wait()
 }
 
 // confirmLoop tells the source, and the store before it, how far everything is
 // in the store, whenever that has moved and once more when the lanes are done.
-func (p *Pipeline) confirmLoop(ctx context.Context, lanesDone <-chan struct{}, src Source) {
+func (p *Pipeline) confirmLoop(ctx context.Context, lanesDone <-chan struct{}, src Source) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-lanesDone:
-			p.confirm(ctx, src)
-			return
+			return p.confirm(ctx, src)
 		case <-p.moved:
-			p.confirm(ctx, src)
+			if err := p.confirm(ctx, src); err != nil {
+				return err
+			}
 			sleep(ctx, p.cfg.ConfirmEvery)
 		}
 	}
 }
 
-func (p *Pipeline) confirm(ctx context.Context, src Source) {
+// confirm returns an error only when the store has forgotten.
+func (p *Pipeline) confirm(ctx context.Context, src Source) error {
 	lsn := p.reached()
 	if lsn <= p.confirmed.get() {
-		return
+		return nil
 	}
 	for pause := p.cfg.Backoff(); ; {
 		err := p.cfg.Store.Reached(ctx, lsn)
 		if err == nil {
 			break
 		}
+		if errors.Is(err, ErrForgotten) {
+			return err
+		}
 		if ctx.Err() != nil {
-			return
+			return nil
 		}
 		p.log.Warn("cannot write state, retrying", "lsn", lsn, "err", err)
 		if !sleep(ctx, pause()) {
-			return
+			return nil
 		}
 	}
 	src.Confirm(lsn)
 	p.confirmed.raise(lsn)
+	return nil
 }
 
 // reached is the position before which everything is in the store: the lowest

@@ -84,9 +84,13 @@ func (a *app) loadRules() (*rules.Set, error) {
 	return set, nil
 }
 
-// tell writes diagnostics to people.
+// tell writes diagnostics to people, or one by one to a log that programs read.
 func (a *app) tell(set *rules.Set, diags rules.Diagnostics) {
 	if len(diags) == 0 {
+		return
+	}
+	if a.logFormat == "json" {
+		a.logDiagnostics(diags)
 		return
 	}
 	width, color := uint(78), false
@@ -97,6 +101,40 @@ func (a *app) tell(set *rules.Set, diags rules.Diagnostics) {
 		}
 	}
 	_ = set.WriteDiagnostics(a.stderr, diags, width, color)
+}
+
+func (a *app) logDiagnostics(diags rules.Diagnostics) {
+	for _, d := range diags {
+		level, at := slog.LevelError, ""
+		if d.Severity == rules.Warning {
+			level = slog.LevelWarn
+		}
+		if d.Subject != nil {
+			at = fmt.Sprintf("%s:%d", d.Subject.Filename, d.Subject.Start.Line)
+		}
+		a.log.Log(context.Background(), level, "rules", "at", at, "problem", d.Summary, "detail", d.Detail)
+	}
+}
+
+// tellError writes what ended a verb: a line that begins with the program's
+// name, or a line for each of several problems.
+func (a *app) tellError(err error) {
+	var lacks replication.Problems
+	if !errors.As(err, &lacks) {
+		a.tellLine(withRemedy(err))
+		return
+	}
+	for _, p := range lacks {
+		a.tellLine(p.Error())
+	}
+}
+
+func (a *app) tellLine(line string) {
+	if a.log != nil && a.logFormat == "json" {
+		a.log.Error("ended", "err", line)
+		return
+	}
+	a.say("cdc-viewlet: %s", line)
 }
 
 // replicationConfig says which slot to stream.
@@ -114,15 +152,37 @@ func (a *app) replicationConfig(set *rules.Set) (replication.Config, error) {
 	return cfg, nil
 }
 
+// openDatabase opens the connections for rendering. One of replication's goes
+// before them: it takes no URL for what it is not, and gives up a server that
+// says nothing.
 func (a *app) openDatabase(ctx context.Context, set *rules.Set) (*render.Database, error) {
 	cfg, err := a.replicationConfig(set)
 	if err != nil {
 		return nil, err
 	}
+	conn, err := replication.Connect(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	_ = conn.Close(ctx) // it was only to see that there is one
 	return render.Connect(ctx, render.Config{URL: cfg.URL, Connections: a.connections, StatementTimeout: a.timeout})
 }
 
+// openCache opens Redis for writing: one that takes no writes is an error.
 func (a *app) openCache(ctx context.Context, set *rules.Set) (*cache.Cache, error) {
+	c, err := a.readCache(ctx, set)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Ping(ctx); err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// readCache opens Redis for reading.
+func (a *app) readCache(ctx context.Context, set *rules.Set) (*cache.Cache, error) {
 	url := first(a.redisURL, os.Getenv("REDIS_URL"), set.Redis.URL)
 	if url == "" {
 		return nil, usagef("no Redis is named: set REDIS_URL, such as redis://localhost:6379, " +

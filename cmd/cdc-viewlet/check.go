@@ -57,7 +57,7 @@ func (a *app) check(ctx context.Context, offline bool) error {
 	}
 	a.tell(set, diags)
 	if lacks != nil {
-		a.say("%v", lacks)
+		a.tellError(lacks)
 	}
 	if err := a.verdict(set, diags, against); err != nil || lacks == nil {
 		return err

@@ -109,16 +109,13 @@ func newBackoff() func() time.Duration {
 // reloadable holds a session, and ends it when there are new rules that can be
 // used. A bad new file is told, and the old rules stay in force.
 func (d *daemon) reloadable(ctx context.Context, reload <-chan struct{}) error {
-	sessionCtx, end := context.WithCancelCause(ctx)
-	defer end(nil)
+	sessionCtx, end := context.WithCancel(ctx)
+	defer end()
 	done := make(chan error, 1)
-	go func() { done <- d.session(sessionCtx, end) }()
+	go func() { done <- d.session(sessionCtx) }()
 	for {
 		select {
 		case err := <-done:
-			if cause := context.Cause(sessionCtx); err == nil && ctx.Err() == nil && cause != nil {
-				return cause
-			}
 			return err
 		case <-reload:
 			next, err := d.nextEdition(ctx)
@@ -127,15 +124,12 @@ func (d *daemon) reloadable(ctx context.Context, reload <-chan struct{}) error {
 				continue
 			}
 			d.app.log.Info("rules reloaded", "viewlets", len(next.set.Viewlets))
-			end(errReload)
-			err = <-done
+			end()
+			<-done
 			d.mu.Lock()
 			d.current = next
 			d.mu.Unlock()
-			if err == nil || ctx.Err() == nil {
-				return errReload
-			}
-			return err
+			return errReload
 		}
 	}
 }
@@ -162,16 +156,13 @@ func (d *daemon) edition() *edition {
 }
 
 // session streams the slot until ctx ends or something breaks.
-func (d *daemon) session(ctx context.Context, end context.CancelCauseFunc) error {
+func (d *daemon) session(ctx context.Context) error {
 	ed := d.edition()
 	cfg := ed.cfg
 	cfg.OnStandby = func(int) { d.become(web.Standby, "another daemon streams the slot") }
 	made, err := replication.Setup(ctx, cfg, ed.tables)
 	if err != nil {
 		return err
-	}
-	if made.SlotCreated {
-		d.app.log.Info("slot created", "slot", cfg.Slot, "publication", cfg.Publication, "tables", len(ed.tables))
 	}
 	stream, err := replication.Open(ctx, cfg)
 	if err != nil {
@@ -195,13 +186,13 @@ func (d *daemon) session(ctx context.Context, end context.CancelCauseFunc) error
 	if err != nil {
 		return err
 	}
-	st := &store{cache: d.cache, set: ed.set, reached: begin.reached, stateful: true, forgot: end}
+	st := &store{cache: d.cache, set: ed.set, reached: begin.reached, stateful: true}
 	pipe := viewlet.New(d.pipelineConfig(ed, st, stream.Start))
 	pipe.Expect(begin.committing)
 	for _, name := range begin.stale {
 		pipe.Refresh(viewlet.Refresh{Key: viewlet.Key{Viewlet: name}, Via: viewlet.Whole})
 	}
-	d.app.log.Info("streaming", "slot", cfg.Slot, "from", stream.Start.String(), "viewlets", len(ed.set.Viewlets), "warming", len(begin.stale))
+	d.app.log.Info("rules in force", "viewlets", len(ed.set.Viewlets), "tables", len(ed.tables), "to_render_whole", len(begin.stale))
 	d.hold(pipe)
 	defer d.hold(nil)
 	watching, stopWatching := context.WithCancel(ctx)

@@ -49,7 +49,12 @@ func (a *app) inspect(ctx context.Context, set *rules.Set, db *render.Database, 
 	if err != nil {
 		return nil, err
 	}
+	denied, err := grants(ctx, conn, set)
+	if err != nil {
+		return nil, err
+	}
 	in.diags = append(in.diags, set.Bind(catalog, columns)...)
+	in.diags = append(in.diags, denied...)
 	in.diags = append(in.diags, asDiagnostics(set, append(problems, more...))...)
 	return in, nil
 }

@@ -43,10 +43,10 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case errors.Is(err, errReported):
 		return exitFailed
 	case errors.As(err, &usage), !a.started:
-		fmt.Fprintf(stderr, "cdc-viewlet: %v\n", err)
+		a.tellError(err)
 		return exitUsage
 	default:
-		fmt.Fprintf(stderr, "cdc-viewlet: %v\n", err)
+		a.tellError(err)
 		return exitFailed
 	}
 }

@@ -43,9 +43,6 @@ func (a *app) refresh(ctx context.Context, name string, args []string) error {
 		return err
 	}
 	defer redis.Close()
-	if err := redis.Ping(ctx); err != nil {
-		return err
-	}
 	db, err := a.openDatabase(ctx, set)
 	if err != nil {
 		return err

@@ -75,12 +75,7 @@ func (a *app) run(ctx context.Context, addr string) error {
 		a.log.Info("serving HTTP", "url", "http://"+listener.Addr().String())
 		g.Go(func() error { return d.server().Run(ctx, listener) })
 	}
-	finished, finish := context.WithCancel(ctx)
-	g.Go(func() error {
-		defer finish()
-		return d.run(ctx, reload)
-	})
-	_ = finished
+	g.Go(func() error { return d.run(ctx, reload) })
 	return g.Wait()
 }
 
@@ -90,6 +85,10 @@ func (a *app) openDaemon(ctx context.Context, set *rules.Set) (*daemon, func(), 
 	a.tell(set, set.Check())
 	store, err := a.openCache(ctx, set)
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := store.Ping(ctx); err != nil {
+		_ = store.Close()
 		return nil, nil, err
 	}
 	db, err := a.openDatabase(ctx, set)

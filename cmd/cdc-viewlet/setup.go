@@ -114,22 +114,30 @@ func (a *app) teardown(ctx context.Context, print, fragments bool) error {
 		}
 		return err
 	}
-	if err := replication.Teardown(ctx, cfg); err != nil {
-		return err
-	}
-	fmt.Fprintf(a.stdout, "slot %s and publication %s: dropped\n", cfg.Slot, cfg.Publication)
 	if !fragments {
-		return nil
+		return a.dropSlot(ctx, cfg)
 	}
-	redis, err := a.openCache(ctx, set)
+	redis, err := a.openCache(ctx, set) // before anything is dropped
 	if err != nil {
 		return err
 	}
 	defer redis.Close()
+	if err := a.dropSlot(ctx, cfg); err != nil {
+		return err
+	}
 	n, err := redis.Clear(ctx)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(a.stdout, "redis: %s deleted\n", count(n, "key"))
 	return nil
+}
+
+// dropSlot drops the slot and the publication.
+func (a *app) dropSlot(ctx context.Context, cfg replication.Config) error {
+	if err := replication.Teardown(ctx, cfg); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(a.stdout, "slot %s and publication %s are gone\n", cfg.Slot, cfg.Publication)
+	return err
 }

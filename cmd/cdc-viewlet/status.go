@@ -41,7 +41,7 @@ func (a *app) status(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	redis, err := a.openCache(ctx, set)
+	redis, err := a.readCache(ctx, set)
 	if err != nil {
 		return err
 	}

@@ -15,13 +15,9 @@ import (
 type store struct {
 	cache    *cache.Cache
 	set      *rules.Set
-	reached  viewlet.LSN // last saved
-	forgot   func(error) // called when Redis has lost what it was told
+	reached  viewlet.LSN // last saved; the confirm loop's alone
 	stateful bool        // the daemon's: notes what was reached
 }
-
-// errForgot says that Redis no longer holds what was written there.
-var errForgot = errors.New("redis has lost what was written to it")
 
 func (s *store) options(name string) cache.Options {
 	v := s.set.Viewlet(name)
@@ -82,7 +78,7 @@ func (s *store) Whole(ctx context.Context, name string) error {
 		return nil
 	}
 	if err := s.cache.SaveFingerprint(ctx, name, s.set.Fingerprint(name)); err != nil {
-		return s.check(err)
+		return forgotten(err)
 	}
 	return s.cache.Unfail(ctx, name+":*")
 }
@@ -93,9 +89,9 @@ func (s *store) Broken(ctx context.Context, name string, cause error) error {
 		return nil
 	}
 	if err := s.cache.DropFingerprint(ctx, name); err != nil {
-		return s.check(err)
+		return forgotten(err)
 	}
-	return s.cache.Fail(ctx, name+":*", s.reached, cause)
+	return s.cache.Fail(ctx, name+":*", 0, cause)
 }
 
 // Reached is a method of viewlet.Store.
@@ -105,21 +101,19 @@ func (s *store) Reached(ctx context.Context, lsn viewlet.LSN) error {
 	}
 	before, err := s.cache.SaveLSN(ctx, lsn)
 	if err != nil {
-		return s.check(err)
+		return forgotten(err)
 	}
 	if before < s.reached {
-		err := fmt.Errorf("%w: it knows of %v, and %v was written", errForgot, before, s.reached)
-		s.forgot(err)
-		return err
+		return fmt.Errorf("%w: it knows of %v, and %v was written", viewlet.ErrForgotten, before, s.reached)
 	}
 	s.reached = lsn
 	return nil
 }
 
-// check tells the daemon when Redis was emptied.
-func (s *store) check(err error) error {
+// forgotten says what an emptied Redis means.
+func forgotten(err error) error {
 	if errors.Is(err, cache.ErrEmpty) {
-		s.forgot(fmt.Errorf("%w: it was emptied", errForgot))
+		return fmt.Errorf("%w: it was emptied", viewlet.ErrForgotten)
 	}
 	return err
 }

@@ -1,0 +1,99 @@
+package render
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"strconv"
+
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// decode gives a value in Postgres's text form as what a template makes most
+// of: nil for NULL; bool, int64, double; decimal for numeric; decoded JSON; a
+// string for all else. The text is copied.
+func decode(oid uint32, text []byte) (any, error) {
+	if text == nil {
+		return nil, nil
+	}
+	switch oid {
+	case pgtype.BoolOID:
+		return len(text) > 0 && text[0] == 't', nil
+	case pgtype.Int2OID, pgtype.Int4OID, pgtype.Int8OID, pgtype.OIDOID:
+		return strconv.ParseInt(string(text), 10, 64)
+	case pgtype.Float4OID, pgtype.Float8OID:
+		f, err := strconv.ParseFloat(string(text), 64)
+		return double(f), err
+	case pgtype.NumericOID:
+		if !endsInDigit(text) {
+			return string(text), nil // NaN, Infinity
+		}
+		return decimal(text), nil
+	case pgtype.JSONOID, pgtype.JSONBOID:
+		return decodeJSON(text)
+	}
+	return string(text), nil
+}
+
+func endsInDigit(text []byte) bool {
+	n := len(text)
+	return n > 0 && text[n-1] >= '0' && text[n-1] <= '9'
+}
+
+// decodeJSON decodes objects to maps, arrays to slices, and numbers to int64
+// where they are whole, else to decimal.
+func decodeJSON(text []byte) (any, error) {
+	var v any
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	if err := d.Decode(&v); err != nil {
+		return nil, err
+	}
+	return plainNumbers(v), nil
+}
+
+func plainNumbers(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, e := range v {
+			v[k] = plainNumbers(e)
+		}
+	case []any:
+		for i, e := range v {
+			v[i] = plainNumbers(e)
+		}
+	case json.Number:
+		if n, err := v.Int64(); err == nil {
+			return n
+		}
+		return decimal(v)
+	}
+	return v
+}
+
+// decimal is a numeric with the digits that Postgres gives it: 1.50 stays
+// 1.50. A template compares it with the help of number.
+type decimal string
+
+// MarshalJSON makes it a number to a script.
+func (d decimal) MarshalJSON() ([]byte, error) { return []byte(d), nil }
+
+// double is a float4 or float8. A template compares it with other numbers, and
+// prints it as Postgres does, not as Go: 1500000 and not 1.5e+06.
+type double float64
+
+func (d double) String() string {
+	size, format := math.Abs(float64(d)), byte('f')
+	switch {
+	case math.IsInf(float64(d), 1):
+		return "Infinity"
+	case math.IsInf(float64(d), -1):
+		return "-Infinity"
+	case size != 0 && (size < 1e-4 || size >= 1e15):
+		format = 'e'
+	}
+	return strconv.FormatFloat(float64(d), format, -1, 64)
+}
+
+// MarshalJSON makes it a number to a script.
+func (d double) MarshalJSON() ([]byte, error) { return json.Marshal(float64(d)) }

@@ -1,0 +1,33 @@
+package rules_test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cdc-viewlet/cdc-viewlet/rules"
+)
+
+func TestLoadRefusesDeepNesting(t *testing.T) {
+	const open = "viewlet \"a\" {\n  query = "
+	for name, tt := range map[string]struct{ file, text string }{
+		"parentheses":  {"rules.hcl", open + strings.Repeat("(", 2_000)},
+		"lists":        {"rules.hcl", open + strings.Repeat("[", 2_000)},
+		"negations":    {"rules.hcl", open + strings.Repeat("!", 25_000)},
+		"conditionals": {"rules.hcl", open + strings.Repeat("a?", 25_000)},
+		"sums":         {"rules.hcl", open + strings.Repeat("1+", 25_000) + "1\n}"},
+		"indexes":      {"rules.hcl", open + "a" + strings.Repeat("[b]", 25_000) + "\n}"},
+		"templates":    {"rules.hcl", open + strings.Repeat(`"${`, 25_000)},
+		"directives":   {"rules.hcl", open + `"` + strings.Repeat(`%{if true}`, 25_000) + "\"\n}"},
+		"blocks":       {"rules.hcl", strings.Repeat("a {\n", 25_000)},
+		"JSON":         {"rules.hcl.json", strings.Repeat("[", 2_000)},
+		"JSON's text":  {"rules.hcl.json", `{"viewlet": {"a": {"query": "${` + strings.Repeat("(", 2_000) + `}"}}}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, diags := rules.Load(filepath.Join(write(t, map[string]string{tt.file: tt.text}), tt.file))
+			if len(diags) != 1 || !strings.Contains(diags[0].Detail, "nested too deeply") {
+				t.Errorf("got %d diagnostics", len(diags))
+			}
+		})
+	}
+}
