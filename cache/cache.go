@@ -125,7 +125,11 @@ func (c *Cache) Get(ctx context.Context, k viewlet.Key) ([]byte, bool, error) {
 // scripts: it deletes a fragment that does not exist.
 func (c *Cache) Ping(ctx context.Context) error {
 	probe := []viewlet.Fragment{{Key: viewlet.Key{Viewlet: "@probe"}}}
-	if err := c.write(ctx, probe, make([]Outcome, 1), always, 0); err != nil {
+	err := c.write(ctx, probe, make([]Outcome, 1), always, 0)
+	if err == nil {
+		err = c.unlink(ctx, c.rdb, []string{c.names.guard(probe[0].Key)})
+	}
+	if err != nil {
 		return fmt.Errorf("ping cache: %w", err)
 	}
 	return nil

@@ -222,6 +222,36 @@ func TestSweepsShareScans(t *testing.T) {
 	}
 }
 
+// One that does not keep up gets all there is, and keeps nobody waiting.
+func TestSlowSweep(t *testing.T) {
+	c, _ := setup(t, Config{})
+	const many = 60_000 // more than a scan may be ahead
+	var fragments []viewlet.Fragment
+	for i := range many {
+		fragments = append(fragments, viewlet.Fragment{Key: viewlet.NewKey("slow", fmt.Sprint(i)), LSN: 1, Body: []byte("x")})
+	}
+	must(c.Store(t.Context(), fragments, Options{}))(t)
+	store(t, c, fragment(t, "quick:1", 1, "x"), Options{})
+	got, first := map[viewlet.Key]bool{}, true
+	err := c.Keys(t.Context(), "slow", func(keys []viewlet.Key) error {
+		for _, k := range keys {
+			got[k] = true
+		}
+		if first { // the scan goes on, and so does everybody else
+			first = false
+			for range 2 {
+				if len(allKeys(t, c, "quick")) != 1 {
+					t.Error("the quick one got too little")
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil || len(got) != many {
+		t.Errorf("%d keys of %d, %v", len(got), many, err)
+	}
+}
+
 // A sweep that is given up keeps nobody else waiting.
 func TestSweepGivenUp(t *testing.T) {
 	c, _ := setup(t, Config{})

@@ -18,11 +18,12 @@ import (
 // end comes at least once.
 //
 // A SCAN goes over all of Redis, whatever it looks for. Sweeps of many
-// viewlets that are asked for at one time share one.
+// viewlets that are asked for at one time share one. Whoever does not keep up
+// with it is not waited for: it misses something, and is swept once more.
 func (c *Cache) Sweep(ctx context.Context, name string, yield func(keys []viewlet.Key, orphans []string) error) error {
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
-	s := &sweep{name: name, gone: ctx.Done(), found: make(chan part)}
+	s := &sweep{name: name, gone: ctx.Done(), found: make(chan part, partsAhead)}
 	c.sweeps.join(c, s)
 	for {
 		select {
@@ -44,11 +45,15 @@ func (c *Cache) Sweep(ctx context.Context, name string, yield func(keys []viewle
 
 // sweep is one caller of Sweep.
 type sweep struct {
-	name  string
-	gone  <-chan struct{} // closed when nobody reads found any more
-	found chan part       // closed at the end
-	err   error           // set before that
+	name   string
+	gone   <-chan struct{} // closed when nobody reads found any more
+	found  chan part       // closed at the end
+	err    error           // set before that
+	missed bool            // found was full: the scan's alone
 }
+
+// partsAhead is how far a scan may be ahead of who reads it.
+const partsAhead = 64
 
 // part is what one SCAN found of a viewlet.
 type part struct {
@@ -82,10 +87,21 @@ func (s *sweeps) run(c *Cache) {
 		}
 		err := c.scanFor(together)
 		for _, one := range together {
+			if one.missed && err == nil && someoneLeft([]*sweep{one}) == nil {
+				one.missed = false
+				s.again(one)
+				continue
+			}
 			one.err = err
 			close(one.found)
 		}
 	}
+}
+
+func (s *sweeps) again(one *sweep) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting = append(s.waiting, one)
 }
 
 func (s *sweeps) next() []*sweep {
@@ -112,7 +128,8 @@ func (c *Cache) scanFor(together []*sweep) error {
 			for _, s := range byName[name] {
 				select {
 				case s.found <- *p:
-				case <-s.gone:
+				default:
+					s.missed = true
 				}
 			}
 		}

@@ -377,3 +377,51 @@ func TestBrokenViewlet(t *testing.T) {
 	newOracle(t, s.db, s.rules()).agree(t, s.redis)
 	p.stop(t)
 }
+
+// keep = "requested": nothing is warmed, a reader's miss brings a fragment in,
+// and from then on it is kept fresh; what nobody asked for is not rendered.
+func TestRequested(t *testing.T) {
+	t.Parallel()
+	s := smallSite(t, startPostgres(t))
+	writeFiles(t, s.dir, map[string]string{"rules/rules.hcl": strings.Replace(smallRules, "all      =", "keep = \"requested\"\n  all =", 1)})
+	p := s.run(t, "--http", "127.0.0.1:0")
+	url := urlOf(t, p)
+	psql(t, s.db, "UPDATE t SET n = 'x' WHERE id IN (1, 2)")
+	quiet(t, s.db)
+	s.want(t, "v:1", "")
+	for range 2 { // the second finds it, though nothing else has happened
+		if code, body := get(t, url+"/viewlet/v/1"); code != http.StatusOK || body != "one x" {
+			t.Errorf("a miss gives %d %s", code, body)
+		}
+	}
+	s.want(t, "v:1", "one x")
+	psql(t, s.db, "UPDATE t SET n = 'y' WHERE id IN (1, 2)")
+	quiet(t, s.db)
+	s.want(t, "v:1", "one y")
+	s.want(t, "v:2", "")
+	p.stop(t)
+}
+
+// A row whose template or query fails harms only itself, is noted, and is
+// forgiven when it works again.
+func TestFailedFragment(t *testing.T) {
+	t.Parallel()
+	s := smallSite(t, startPostgres(t))
+	writeFiles(t, s.dir, map[string]string{"rules/rules.hcl": strings.Replace(smallRules, "SELECT n FROM", "SELECT n, 1 / (length(n) - 1) AS q FROM", 1)})
+	p := s.run(t)
+	psql(t, s.db, "UPDATE t SET n = 'x' WHERE id = 7; UPDATE t SET n = 'fine' WHERE id = 8")
+	quiet(t, s.db)
+	s.want(t, "v:7", "one n7") // the last good bytes
+	s.want(t, "v:8", "one fine")
+	if why := s.redis.client.HGet(t.Context(), "viewlet:@failed", "v:7").Val(); !strings.Contains(why, "division by zero") {
+		t.Errorf("@failed says %q", why)
+	}
+	p.says(t, "fragments cannot be rendered")
+	psql(t, s.db, "UPDATE t SET n = 'good' WHERE id = 7")
+	quiet(t, s.db)
+	s.want(t, "v:7", "one good")
+	if s.redis.client.HExists(t.Context(), "viewlet:@failed", "v:7").Val() {
+		t.Error("a fragment that works is still noted as failed")
+	}
+	p.stop(t)
+}

@@ -64,7 +64,7 @@ func (db *Database) canonical(ctx context.Context, p param, arg string) (string,
 	if p.oid == pgtype.TextOID || p.oid == pgtype.VarcharOID || p.oid == unknownType {
 		return arg, nil
 	}
-	text, err := db.cast(ctx, arg, p.typ)
+	text, err := db.cast(ctx, arg, p.oid)
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && faultOf(err) != faultOfWorld {
 		return "", unfit()
@@ -76,9 +76,9 @@ func (db *Database) canonical(ctx context.Context, p param, arg string) (string,
 }
 
 // cast gives a text as Postgres writes it once it is of that type.
-func (db *Database) cast(ctx context.Context, text, typ string) (cast string, err error) {
+func (db *Database) cast(ctx context.Context, text string, oid uint32) (cast string, err error) {
 	err = db.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
-		result := conn.Conn().PgConn().ExecParams(ctx, "SELECT $1::"+typ, [][]byte{[]byte(text)}, nil, nil, textFormat).Read()
+		result := conn.Conn().PgConn().ExecParams(ctx, "SELECT $1", [][]byte{[]byte(text)}, []uint32{oid}, nil, textFormat).Read()
 		if result.Err == nil {
 			cast = string(result.Rows[0][0])
 		}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -91,7 +93,6 @@ var sessionSettings = map[string]string{
 	"default_transaction_isolation":       "read committed",
 	"default_transaction_deferrable":      "off",
 	"idle_in_transaction_session_timeout": "0",
-	"idle_session_timeout":                "0",
 	"client_encoding":                     "UTF8",
 	"DateStyle":                           "ISO, YMD",
 	"IntervalStyle":                       "postgres",
@@ -104,6 +105,9 @@ var sessionSettings = map[string]string{
 	"jit":                   "off",
 	"cursor_tuple_fraction": "1",
 }
+
+// Name is the database's name.
+func (db *Database) Name() string { return db.pool.Config().ConnConfig.Database }
 
 // Close ends all connections.
 func (db *Database) Close() { db.pool.Close() }
@@ -130,17 +134,16 @@ func (db *Database) Snapshot(ctx context.Context) (viewlet.Snapshot, error) {
 
 // Committing names the transactions whose commit may be in the WAL already, so
 // that a slot made now does not deliver them, while no snapshot sees them yet.
-// Most end while it looks; those that wait for a synchronous standby are what
-// it returns.
+// Most end while it looks, for up to two seconds; those that wait for a
+// synchronous standby are what it returns.
 //
 // https://www.postgresql.org/docs/current/warm-standby.html#SYNCHRONOUS-REPLICATION
 func (db *Database) Committing(ctx context.Context) ([]uint32, error) {
 	const look, enough = 10 * time.Millisecond, 2 * time.Second
-	first, err := db.Snapshot(ctx)
+	running, err := db.sessions(ctx, "true")
 	if err != nil {
 		return nil, err
 	}
-	running := first.Xip
 	for deadline := time.Now().Add(enough); len(running) > 0 && time.Now().Before(deadline); {
 		select {
 		case <-ctx.Done():
@@ -151,56 +154,39 @@ func (db *Database) Committing(ctx context.Context) ([]uint32, error) {
 		if err != nil {
 			return nil, err
 		}
-		running = stillRunning(running, now)
+		running = slices.DeleteFunc(running, now.Sees)
 	}
 	if len(running) == 0 {
 		return nil, nil
 	}
-	return db.waitingForStandby(ctx, running)
+	waiting, err := db.sessions(ctx, waitsForStandby)
+	return slices.DeleteFunc(waiting, func(xid uint32) bool { return !slices.Contains(running, xid) }), err
 }
 
-func stillRunning(xids []uint64, now viewlet.Snapshot) []uint64 {
-	var still []uint64
-	for _, xid := range xids {
-		if !now.Sees(uint32(xid)) {
-			still = append(still, xid)
-		}
-	}
-	return still
-}
-
-// waitingSQL takes a session that it may not look into, for want of
+// waitsForStandby takes a session that it may not look into, for want of
 // pg_read_all_stats, for one that waits where any could.
 //
 // https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW
-const waitingSQL = `SELECT backend_xid::text::bigint FROM pg_stat_activity
-	WHERE (wait_event = 'SyncRep'
-		OR query = '<insufficient privilege>' AND current_setting('synchronous_standby_names') <> '')
-	AND backend_xid::text::bigint = ANY($1)`
+const waitsForStandby = `wait_event = 'SyncRep'
+	OR query = '<insufficient privilege>' AND current_setting('synchronous_standby_names') <> ''`
 
-func (db *Database) waitingForStandby(ctx context.Context, xids []uint64) ([]uint32, error) {
-	rows, err := db.pool.Query(ctx, waitingSQL, lower32(xids))
+// sessions gives the transaction ids of the sessions that have one, as far as
+// the condition is true of them. The snapshot would not do: it does not list
+// those that came after the last that ended.
+func (db *Database) sessions(ctx context.Context, condition string) ([]uint32, error) {
+	rows, err := db.pool.Query(ctx, "SELECT backend_xid::text::bigint FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND ("+condition+")")
 	if err != nil {
 		return nil, fmt.Errorf("read pg_stat_activity: %w", err)
 	}
-	defer rows.Close()
-	var waiting []uint32
-	for rows.Next() {
-		var xid int64
-		if err := rows.Scan(&xid); err != nil {
-			return nil, fmt.Errorf("read pg_stat_activity: %w", err)
-		}
-		waiting = append(waiting, uint32(xid))
+	xids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return nil, fmt.Errorf("read pg_stat_activity: %w", err)
 	}
-	return waiting, rows.Err()
-}
-
-func lower32(xids []uint64) []int64 {
-	lower := make([]int64, len(xids))
+	short := make([]uint32, len(xids))
 	for i, xid := range xids {
-		lower[i] = int64(uint32(xid))
+		short[i] = uint32(xid)
 	}
-	return lower
+	return short, nil
 }
 
 // statement is a query that is prepared once on each connection.
@@ -313,6 +299,8 @@ func faultOf(err error) fault {
 		}
 		return faultOfQuery
 	case "25006", "55000": // the query writes, or reads a materialized view that is not populated
+		return faultOfQuery
+	case "XX000": // Postgres did not expect it, as when a plan's type is dropped
 		return faultOfQuery
 	}
 	switch pg.Code[:2] {

@@ -2,7 +2,6 @@ package render
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 	texttemplate "text/template"
 	"time"
@@ -98,23 +97,23 @@ func join(separator string, v any) (string, error) {
 }
 
 // number makes a numeric comparable with a number of the template's, and a
-// zero false: {{if gt (number .price) 99.5}}. It is a float64: it may round.
-func number(v any) (float64, error) {
+// zero false: {{if gt (number .price) 99.5}}. It is a float: it may round.
+func number(v any) (double, error) {
 	switch n := v.(type) {
 	case nil:
 		return 0, nil
 	case int64:
-		return float64(n), nil
+		return double(n), nil
 	case int:
-		return float64(n), nil
+		return double(n), nil
 	case float64:
-		return n, nil
+		return double(n), nil
 	case double:
-		return float64(n), nil
+		return n, nil
 	case decimal:
-		return strconv.ParseFloat(string(n), 64)
+		return parseDouble(string(n))
 	case string:
-		return strconv.ParseFloat(n, 64)
+		return parseDouble(n)
 	}
 	return 0, fmt.Errorf("number wants a number, and got %v", v)
 }

@@ -51,7 +51,7 @@ var queries = map[string]struct{ params, sql, args string }{
 	"window":           {"c", `SELECT id, rank() OVER (ORDER BY price DESC) AS place, lag(id, @c) OVER w AS before FROM products WHERE category_id = @c WINDOW w AS (ORDER BY id ROWS BETWEEN @c PRECEDING AND CURRENT ROW) ORDER BY place`, "small"},
 	"lateral":          {"c", `SELECT p.id, k.id AS child FROM products p LEFT JOIN LATERAL (SELECT id FROM products WHERE parent = p.id AND id > @c ORDER BY id DESC LIMIT 1) k ON true WHERE p.category_id = @c ORDER BY p.id`, "numbers"},
 	"subqueries":       {"id", `SELECT (SELECT count(*) FROM products WHERE parent = @id) AS kids, EXISTS (SELECT FROM products WHERE id = @id) AS there, ARRAY(SELECT sku FROM products WHERE parent = @id ORDER BY id DESC) AS skus`, "numbers"},
-	"many_uses":        {"id", `SELECT @id::int AS a, @id + 1 AS b, id FROM products WHERE id = @id OR parent = @id AND @id > 2 ORDER BY id`, "numbers"},
+	"many_uses":        {"id", `SELECT @id::int AS a, @id - 1 AS b, id FROM products WHERE id = @id OR parent = @id AND @id > 2 ORDER BY id`, "numbers"},
 	"in_list":          {"id", `SELECT id FROM products WHERE id IN (@id, 3) ORDER BY id`, "numbers"},
 	"contains":         {"tag", `SELECT count(*) FROM products WHERE tags @> ARRAY[@tag]`, "words"},
 	"contained":        {"tag", `SELECT count(*) FROM products WHERE tags <@ ARRAY[@tag, 'all']`, "words"},
@@ -68,7 +68,7 @@ var queries = map[string]struct{ params, sql, args string }{
 	"comments":         {"id", "-- @id is not here, 'nor\n/* nor @id /* nested */ */ SELECT id, '@id' AS \"@id\", $$@id;$$ AS s -- tail\nFROM products WHERE id = @id -- ; done", "numbers"},
 	"semicolon":        {"id", "SELECT id FROM products WHERE id = @id;\n ; -- end\n", "numbers"},
 	"only_param":       {"id", `SELECT max(@id::int) AS m`, "small"},
-	"only_param_rows":  {"id", `SELECT g.n, count(@id::int) FROM generate_series(1, 3) AS g(n) GROUP BY 1 ORDER BY 1 DESC`, "small"},
+	"only_param_rows":  {"id", `SELECT g.n, max(@id::int) AS top FROM generate_series(1, 3) AS g(n) GROUP BY 1 ORDER BY 1 DESC`, "small"},
 	"series":           {"n", `SELECT i, i * i AS square FROM generate_series(1, @n) AS i`, "small"},
 	"series_in_select": {"n", `SELECT generate_series(1, @n) AS i, unnest(ARRAY['a','b']) AS l`, "small"},
 	"ordinality":       {"n", `SELECT * FROM unnest(ARRAY[@n::int, 7, 8]) WITH ORDINALITY AS u(v, ord) ORDER BY ord DESC`, "small"},
@@ -81,7 +81,7 @@ var queries = map[string]struct{ params, sql, args string }{
 	"full_join":        {"id", `SELECT a.id, b.id AS other FROM (SELECT id FROM products WHERE id = @id) a FULL JOIN (SELECT id FROM products WHERE parent = @id) b ON a.id = b.id ORDER BY b.id`, "numbers"},
 	"tablesample":      {"id", `SELECT count(*) FROM products TABLESAMPLE SYSTEM (100) WHERE id <= @id`, "numbers"},
 	"row_number_all":   {"id", `SELECT * FROM (SELECT id, row_number() OVER (ORDER BY name, id) AS n FROM products) x WHERE id = @id`, "numbers"},
-	"bool":             {"sold", `SELECT count(*) FROM products WHERE sold = @sold`, "bools"},
+	"bool":             {"sold", `SELECT min(id) FROM products WHERE sold = @sold`, "bools"},
 }
 
 // argumentsOf gives a chunk of arguments, with some that find nothing and some

@@ -1,7 +1,6 @@
 package render
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	htmltemplate "html/template"
@@ -168,7 +167,11 @@ func (p *page) html() (func(io.Writer, any) error, error) {
 	// Escaping happens at the first execution, which tells what it cannot do.
 	var escape *htmltemplate.Error
 	if err := t.Execute(io.Discard, nil); errors.As(err, &escape) {
-		return nil, fmt.Errorf("template %s:%d: %s", escape.Name, escape.Line, escape.Description)
+		where := fmt.Sprintf("%s:%d", escape.Name, escape.Line)
+		if escape.Node != nil {
+			where, _ = (*parse.Tree)(nil).ErrorContext(escape.Node)
+		}
+		return nil, fmt.Errorf("template %s: %s", where, escape.Description)
 	}
 	return t.Execute, nil
 }
@@ -224,17 +227,4 @@ func nullsPrintNothing(node parse.Node) {
 	case *parse.WithNode:
 		branch(&n.BranchNode)
 	}
-}
-
-// limited stops a template that writes more than a fragment may hold.
-type limited struct {
-	bytes.Buffer
-	max int
-}
-
-func (l *limited) Write(p []byte) (int, error) {
-	if l.Len()+len(p) > l.max {
-		return 0, fmt.Errorf("the fragment is larger than %d bytes; let the query return less, or raise --max-fragment", l.max)
-	}
-	return l.Buffer.Write(p)
 }

@@ -1,50 +1,41 @@
 package render
 
 import (
-	"bytes"
 	"encoding/json"
 	"math"
 	"strconv"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // decode gives a value in Postgres's text form as what a template makes most
-// of: nil for NULL; bool, int64, double; decimal for numeric; decoded JSON; a
-// string for all else. The text is copied.
-func decode(oid uint32, text []byte) (any, error) {
-	if text == nil {
-		return nil, nil
-	}
+// of: bool, int64, double; decimal for numeric; decoded JSON; a string for all
+// else.
+func decode(oid uint32, text string) (any, error) {
 	switch oid {
 	case pgtype.BoolOID:
-		return len(text) > 0 && text[0] == 't', nil
+		return strings.HasPrefix(text, "t"), nil
 	case pgtype.Int2OID, pgtype.Int4OID, pgtype.Int8OID, pgtype.OIDOID:
-		return strconv.ParseInt(string(text), 10, 64)
+		return strconv.ParseInt(text, 10, 64)
 	case pgtype.Float4OID, pgtype.Float8OID:
-		f, err := strconv.ParseFloat(string(text), 64)
-		return double(f), err
+		return parseDouble(text)
 	case pgtype.NumericOID:
-		if !endsInDigit(text) {
-			return string(text), nil // NaN, Infinity
+		if text == "" || text[len(text)-1] > '9' {
+			return text, nil // NaN, Infinity
 		}
 		return decimal(text), nil
 	case pgtype.JSONOID, pgtype.JSONBOID:
 		return decodeJSON(text)
 	}
-	return string(text), nil
-}
-
-func endsInDigit(text []byte) bool {
-	n := len(text)
-	return n > 0 && text[n-1] >= '0' && text[n-1] <= '9'
+	return text, nil
 }
 
 // decodeJSON decodes objects to maps, arrays to slices, and numbers to int64
 // where they are whole, else to decimal.
-func decodeJSON(text []byte) (any, error) {
+func decodeJSON(text string) (any, error) {
 	var v any
-	d := json.NewDecoder(bytes.NewReader(text))
+	d := json.NewDecoder(strings.NewReader(text))
 	d.UseNumber()
 	if err := d.Decode(&v); err != nil {
 		return nil, err
@@ -97,3 +88,8 @@ func (d double) String() string {
 
 // MarshalJSON makes it a number to a script.
 func (d double) MarshalJSON() ([]byte, error) { return json.Marshal(float64(d)) }
+
+func parseDouble(s string) (double, error) {
+	f, err := strconv.ParseFloat(s, 64)
+	return double(f), err
+}

@@ -1,7 +1,6 @@
 package rules
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 
@@ -9,28 +8,16 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
-	"github.com/zclconf/go-cty/cty/function"
-)
 
-// decoder turns the bodies of files into a Set, gathering what is wrong.
-type decoder struct {
-	set       *Set
-	diags     Diagnostics
-	functions map[string]function.Function
-	folders   map[string]*folder // of templates, by path
-	pending   []pendingTable     // read when all viewlets and lookups are known
-}
+	"github.com/cdc-viewlet/cdc-viewlet/rules/hint"
+	"github.com/cdc-viewlet/cdc-viewlet/rules/resolve"
+	"github.com/cdc-viewlet/cdc-viewlet/rules/source"
+)
 
 // block is where a named block stands, for diagnostics.
 type block struct {
 	at    hcl.Range
-	attrs map[string]*attribute
-}
-
-// attribute is one attribute of a block, its value decoded when it is a string.
-type attribute struct {
-	rng   hcl.Range
-	value string
+	attrs hcl.Attributes
 }
 
 var fileSchema = &hcl.BodySchema{Blocks: []hcl.BlockHeaderSchema{
@@ -43,7 +30,7 @@ var fileSchema = &hcl.BodySchema{Blocks: []hcl.BlockHeaderSchema{
 
 func (d *decoder) file(name string, body hcl.Body) {
 	content, diags := body.Content(fileSchema)
-	d.diags = append(d.diags, diags...)
+	d.Add(diags)
 	for _, b := range content.Blocks {
 		switch b.Type {
 		case "postgres":
@@ -60,173 +47,63 @@ func (d *decoder) file(name string, body hcl.Body) {
 	}
 }
 
-func (d *decoder) error(at hcl.Range, summary, format string, args ...any) {
-	d.diags = append(d.diags, problem(Error, at, summary, format, args...))
+// schemas are the attributes of each kind of block.
+var schemas = map[string]*hcl.BodySchema{
+	"postgres": schema("", "url slot publication"),
+	"redis":    schema("", "url prefix"),
+	"viewlet":  schema("query", "params template body all timeout rows empty keep"),
+	"lookup":   schema("params query", ""),
+	"table":    schema("refresh", "when on"),
 }
 
-// content reads a block's attributes, those of required and optional.
-func (d *decoder) content(b *hcl.Block, name string, required, optional []string) (attrs hcl.Attributes, ok bool) {
-	schema := &hcl.BodySchema{}
-	for _, a := range required {
-		schema.Attributes = append(schema.Attributes, hcl.AttributeSchema{Name: a, Required: true})
+func schema(required, optional string) *hcl.BodySchema {
+	s := &hcl.BodySchema{}
+	for _, name := range strings.Fields(required) {
+		s.Attributes = append(s.Attributes, hcl.AttributeSchema{Name: name, Required: true})
 	}
-	for _, a := range optional {
-		schema.Attributes = append(schema.Attributes, hcl.AttributeSchema{Name: a})
+	for _, name := range strings.Fields(optional) {
+		s.Attributes = append(s.Attributes, hcl.AttributeSchema{Name: name})
 	}
-	content, diags := b.Body.Content(schema)
-	d.diags = append(d.diags, diags...)
-	if name == "" {
-		return content.Attributes, !diags.HasErrors()
+	return s
+}
+
+// attributes reads those of a block. Without ok they are not all right.
+func (d *decoder) attributes(b *hcl.Block) (attrs hcl.Attributes, ok bool) {
+	content, diags := b.Body.Content(schemas[b.Type])
+	return content.Attributes, d.Add(diags)
+}
+
+// once is attributes for a block whose name no other may have; nil when one
+// has it. The settings are named "the postgres" and "the redis", which is no
+// name of a viewlet.
+func (d *decoder) once(b *hcl.Block) (attrs hcl.Attributes, ok bool) {
+	attrs, ok = d.attributes(b)
+	name, called := "the "+b.Type, "A "+b.Type+" block"
+	if len(b.Labels) > 0 {
+		name, called = b.Labels[0], `The name "`+b.Labels[0]+`"`
 	}
-	if first := d.set.blocks[name]; first != nil {
-		d.error(b.DefRange, "Duplicate "+b.Type, "%s stands at %s already. Rename or remove one of the two.", called(b.Type, name), lineOf(first.at))
+	if first, taken := d.blocks[name]; taken {
+		d.Error(b.DefRange, "Duplicate "+b.Type, "%s stands at %s already. Rename or remove one of the two.", called, source.Line(first.at))
 		return nil, false
 	}
-	known := &block{at: b.DefRange, attrs: map[string]*attribute{}}
-	for n, a := range content.Attributes {
-		known.attrs[n] = &attribute{rng: a.Expr.Range()}
-	}
-	d.set.blocks[name] = known
-	return content.Attributes, !diags.HasErrors()
+	d.blocks[name] = block{b.DefRange, attrs}
+	return attrs, ok
 }
-
-func called(kind, name string) string {
-	if strings.HasPrefix(name, "the ") {
-		return "A " + kind + " block"
-	}
-	return `The name "` + name + `"`
-}
-
-func (d *decoder) postgres(b *hcl.Block) {
-	attrs, ok := d.content(b, "the postgres", nil, []string{"url", "slot", "publication"})
-	if !ok {
-		return
-	}
-	d.set.Postgres = Postgres{
-		URL:         d.given(attrs["url"]),
-		Slot:        d.given(attrs["slot"]),
-		Publication: d.given(attrs["publication"]),
-	}
-	d.note("the postgres", attrs)
-	if s := d.set.Postgres.Slot; s != "" && !slotName.MatchString(s) {
-		d.error(attrs["slot"].Expr.Range(), "Not a slot name", "Postgres takes 1 to 63 lower-case letters, digits and underscores as the name of a replication slot.")
-	}
-	if p := d.set.Postgres.Publication; len(p) > 63 {
-		d.error(attrs["publication"].Expr.Range(), "Not a publication name", "Postgres takes at most 63 bytes as a name.")
-	}
-}
-
-var slotName = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
-
-func (d *decoder) redis(b *hcl.Block) {
-	attrs, ok := d.content(b, "the redis", nil, []string{"url", "prefix"})
-	if !ok {
-		return
-	}
-	d.set.Redis = Redis{URL: d.given(attrs["url"]), Prefix: d.given(attrs["prefix"])}
-	d.note("the redis", attrs)
-	if strings.ContainsAny(d.set.Redis.Prefix, "{} \t\r\n\v\f") {
-		d.error(attrs["prefix"].Expr.Range(), "Bad prefix", "A prefix has no whitespace, and no braces, for they would put every key into one slot of a Redis cluster. Write something like \"viewlet:\".")
-	}
-}
-
-// note keeps the values of string attributes, so that offsets into them can be
-// found in the file.
-func (d *decoder) note(name string, attrs hcl.Attributes) {
-	for n, a := range attrs {
-		if v, diags := a.Expr.Value(d.context()); !diags.HasErrors() && v.IsWhollyKnown() && !v.IsNull() && v.Type() == cty.String {
-			d.set.blocks[name].attrs[n].value = v.AsString()
-		}
-	}
-}
-
-func (d *decoder) lookup(b *hcl.Block) {
-	name := b.Labels[0]
-	attrs, ok := d.content(b, name, []string{"params", "query"}, nil)
-	d.name(b)
-	if !ok {
-		return
-	}
-	d.note(name, attrs)
-	params, good := d.params(attrs["params"])
-	l := &Lookup{Name: name, Params: params}
-	if items, _ := hcl.ExprList(attrs["params"].Expr); items != nil && len(items) == 0 {
-		d.error(attrs["params"].Expr.Range(), "Lookup without params", "A lookup finds what a row touches, so it needs a value of that row: params = [\"category_id\"].")
-	}
-	if good {
-		l.Query = d.query(name, attrs["query"], params)
-	}
-	d.set.Lookups = append(d.set.Lookups, l)
-	d.set.lookups[name] = l
-}
-
-var (
-	blockName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
-	paramName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-)
-
-// name checks the name of a viewlet or lookup.
-func (d *decoder) name(b *hcl.Block) {
-	name := b.Labels[0]
-	if !blockName.MatchString(name) {
-		d.error(b.LabelRanges[0], "Bad name", "The name of a %s begins with a letter or _ and goes on with letters, digits, _ and -, since it is part of Redis keys and URLs.", b.Type)
-	}
-	if reserved(name) {
-		d.error(b.LabelRanges[0], "Name is taken", "%s means something else in rules already. Give the %s another name.", name, b.Type)
-	}
-}
-
-// params reads a list of names. Without ok one of them is wrong.
-func (d *decoder) params(a *hcl.Attribute) (names []string, ok bool) {
-	before := len(d.diags)
-	names, ranges := d.stringList(a)
-	for i, name := range names {
-		switch {
-		case !paramName.MatchString(name):
-			d.error(ranges[i], "Bad param", "The name of a param begins with a letter or _ and goes on with letters, digits and _, since queries write it as @name.")
-		case name == "rows":
-			d.error(ranges[i], "Name is taken", "In a template rows means all rows of the query. Give the param another name.")
-		case slices.Contains(names[:i], name):
-			d.error(ranges[i], "Duplicate param", "The param %q stands here twice.", name)
-		}
-	}
-	return names, len(d.diags) == before
-}
-
-// query reads an attribute that is one SELECT.
-func (d *decoder) query(owner string, a *hcl.Attribute, params []string) *Query {
-	if a == nil {
-		return nil
-	}
-	sql, ok := d.text(a)
-	if !ok {
-		return nil
-	}
-	q := &Query{SQL: sql, Params: params}
-	at := d.set.blocks[owner].attrs[a.Name]
-	for _, f := range q.faults() {
-		d.diags = append(d.diags, problem(f.severity, d.set.attrRange(at, f.start, f.end), f.summary, "%s", f.detail))
-	}
-	return q
-}
-
-func (d *decoder) context() *hcl.EvalContext { return &hcl.EvalContext{Functions: d.functions} }
 
 // constant evaluates an expression that no row has a part in.
 func (d *decoder) constant(e hcl.Expression, want cty.Type, example string) (v cty.Value, ok bool) {
 	if _, bare := e.(*hclsyntax.ScopeTraversalExpr); bare && hcl.ExprAsKeyword(e) != "" && want == cty.String {
-		d.error(e.Range(), "Quotes are missing", "Text stands in quotes: %q.", hcl.ExprAsKeyword(e))
+		d.Error(e.Range(), "Quotes are missing", "Text stands in quotes: %q.", hcl.ExprAsKeyword(e))
 		return v, false
 	}
-	v, diags := e.Value(d.context())
-	d.diags = append(d.diags, diags...)
-	if diags.HasErrors() {
+	v, diags := e.Value(resolve.Constants())
+	if !d.Add(diags) {
 		return v, false
 	}
 	number := v.Type() == cty.Number && want == cty.String // 600 is no duration, and no name
 	converted, err := convert.Convert(v, want)
 	if err != nil || number || !v.IsWhollyKnown() || v.IsNull() {
-		d.error(e.Range(), "Wrong type", "%s belongs here, such as %s.", typeNames[want], example)
+		d.Error(e.Range(), "Wrong type", "%s belongs here, such as %s.", typeNames[want], example)
 		return v, false
 	}
 	return converted, true
@@ -241,7 +118,7 @@ func (d *decoder) given(a *hcl.Attribute) string {
 	}
 	s, ok := d.text(a)
 	if ok && s == "" {
-		d.error(a.Expr.Range(), "Empty "+a.Name, "Leave the attribute out to get its default.")
+		d.Error(a.Expr.Range(), "Empty "+a.Name, "Leave the attribute out to get its default.")
 	}
 	return s
 }
@@ -284,7 +161,7 @@ func (d *decoder) stringList(a *hcl.Attribute) (values []string, ranges []hcl.Ra
 	}
 	items, diags := hcl.ExprList(a.Expr)
 	if diags.HasErrors() {
-		d.error(a.Expr.Range(), "Wrong type", "A list of texts belongs here: %s = [\"...\"].", a.Name)
+		d.Error(a.Expr.Range(), "Wrong type", "A list of texts belongs here: %s = [\"...\"].", a.Name)
 		return nil, nil
 	}
 	for _, item := range items {
@@ -303,7 +180,7 @@ func (d *decoder) word(a *hcl.Attribute, words ...string) string {
 	}
 	s, ok := d.text(a)
 	if ok && !slices.Contains(words, s) {
-		d.error(a.Expr.Range(), "Unknown word", "%s is one of %s.%s", a.Name, list(words), didYouMean(s, words, "%q"))
+		d.Error(a.Expr.Range(), "Unknown word", "%s is one of %s.%s", a.Name, hint.List(words), hint.DidYouMean(s, words, "%q"))
 	}
 	return s
 }

@@ -5,13 +5,9 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"os"
 	"slices"
-	"strings"
 
-	"github.com/hashicorp/hcl/v2"
-	"github.com/hashicorp/hcl/v2/hclsyntax"
-	"github.com/zclconf/go-cty/cty"
+	"github.com/cdc-viewlet/cdc-viewlet/rules/rule"
 )
 
 // Fingerprint is a SHA-256 in hex over everything whose change means that what
@@ -32,10 +28,10 @@ func (s *Set) Fingerprint(viewletName string) string {
 		t.Path = "" // moving all files elsewhere changes no fragment
 		facts.Viewlet.Template = &t
 	}
-	for _, t := range s.tables {
-		for _, k := range t.calls {
-			if k.viewlet == v {
-				facts.Rules = append(facts.Rules, t.describe(k))
+	for _, r := range s.rules {
+		for _, k := range r.Calls {
+			if k.Viewlet == v.Name {
+				facts.Rules = append(facts.Rules, describe(r, k))
 			}
 		}
 	}
@@ -50,53 +46,10 @@ func (s *Set) Fingerprint(viewletName string) string {
 }
 
 // describe is a call with all that decides what it refreshes.
-func (t *table) describe(k *call) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%q.%q %s refresh %s", t.name.Schema, t.name.Name, t.source, k.source)
-	for _, l := range k.lookups {
-		fmt.Fprintf(&b, "; %s %q %q", l.Name, l.Params, l.Query.SQL)
+func describe(r *rule.Rule, k *rule.Call) string {
+	text := fmt.Sprintf("%q.%q %s refresh %s", r.Table.Schema, r.Table.Name, r.Source, k.Source)
+	for _, l := range k.Lookups() {
+		text += fmt.Sprintf("; %s %q %q", l.Name, l.Params, l.Query.SQL)
 	}
-	return b.String()
-}
-
-// sourceOf is a call as written, with what the fors around it define.
-func (c *callReader) sourceOf(e hclsyntax.Expression, in scope) string {
-	at := e.Range()
-	if strings.HasSuffix(at.Filename, ".json") {
-		at = c.attr // ranges within JSON text are not exact
-	}
-	text := c.set.source(at) + environment(e)
-	for _, name := range sortedKeys(in) {
-		text += fmt.Sprintf(" %s=%#v", name, in[name])
-	}
-	for _, l := range c.loops {
-		text += " for " + c.set.source(l.Range()) + environment(l)
-	}
-	return text
-}
-
-// source is a part of a rules file.
-func (s *Set) source(at hcl.Range) string {
-	f := s.files[at.Filename]
-	if f == nil || !at.CanSliceBytes(f.Bytes) {
-		return ""
-	}
-	return string(at.SliceBytes(f.Bytes))
-}
-
-// environment gives the variables that an expression reads with env, and their
-// values.
-func environment(e hclsyntax.Expression) string {
-	text := ""
-	_ = hclsyntax.VisitAll(e, func(n hclsyntax.Node) hcl.Diagnostics {
-		f, ok := n.(*hclsyntax.FunctionCallExpr)
-		if !ok || f.Name != "env" || len(f.Args) != 1 {
-			return nil
-		}
-		if v, diags := f.Args[0].Value(nil); !diags.HasErrors() && v.IsKnown() && !v.IsNull() && v.Type() == cty.String {
-			text += fmt.Sprintf(" %s=%q", v.AsString(), os.Getenv(v.AsString()))
-		}
-		return nil
-	})
 	return text
 }

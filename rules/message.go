@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/cdc-viewlet/cdc-viewlet/rules/hint"
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
 )
 
@@ -58,7 +59,7 @@ func (s *Set) parseRefresh(line string) (viewlet.Refresh, error) {
 		return viewlet.Refresh{}, err
 	}
 	if len(args) != len(v.Params) {
-		return viewlet.Refresh{}, fmt.Errorf("%.80q has %s, and %s has %s", line, plural(len(args), "argument"), v.Name, plural(len(v.Params), "param"))
+		return viewlet.Refresh{}, fmt.Errorf("%.80q has %s, and %s has %s", line, hint.Count(len(args), "argument"), v.Name, hint.Count(len(v.Params), "param"))
 	}
 	return viewlet.Refresh{Key: k}, nil
 }

@@ -1,12 +1,17 @@
+// Package rules reads rules.hcl and says which fragments a change makes stale.
 package rules
 
 import (
 	"slices"
 	"time"
 
-	"github.com/hashicorp/hcl/v2"
-	"github.com/zclconf/go-cty/cty/function"
-
+	"github.com/cdc-viewlet/cdc-viewlet/rules/catalog"
+	"github.com/cdc-viewlet/cdc-viewlet/rules/hint"
+	"github.com/cdc-viewlet/cdc-viewlet/rules/match"
+	"github.com/cdc-viewlet/cdc-viewlet/rules/query"
+	"github.com/cdc-viewlet/cdc-viewlet/rules/resolve"
+	"github.com/cdc-viewlet/cdc-viewlet/rules/rule"
+	"github.com/cdc-viewlet/cdc-viewlet/rules/template"
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
 )
 
@@ -19,14 +24,11 @@ type Set struct {
 	Viewlets []*Viewlet // in the order of the files
 	Lookups  []*Lookup
 
-	files      map[string]*hcl.File // by name, for the lines of diagnostics
-	blocks     map[string]*block    // by name of viewlet or lookup, for Problem
-	viewlets   map[string]*Viewlet
-	lookups    map[string]*Lookup
-	tables     []*table
-	expansions *expansions
-	functions  map[string]function.Function // for refresh and when
-	matcher    matcher
+	viewlets map[string]*Viewlet
+	names    resolve.Names
+	blocks   map[string]block // by name of viewlet or lookup
+	rules    []*rule.Rule
+	matcher  *match.Matcher
 }
 
 // Postgres is the postgres block. Empty fields were not given.
@@ -53,30 +55,69 @@ type Viewlet struct {
 	Requested bool
 }
 
-// Lookup is a named query whose rows are arguments.
-type Lookup struct {
-	Name   string
-	Params []string
-	Query  *Query
-}
+// What a Set is made of. Each says more where it is at home.
+type (
+	Query     = query.Query
+	Template  = template.Template
+	Lookup    = rule.Lookup
+	Expansion = rule.Expansion
+	Step      = rule.Step
+	Ref       = rule.Ref
+)
+
+// Offset turns the position in an error message of Postgres, which counts
+// characters from 1, to an offset in bytes in the SQL that was sent. A
+// position of 0, which means none, gives -1.
+func Offset(sql string, position int) int { return query.Offset(sql, position) }
 
 // Viewlet gives the viewlet of that name, or nil.
 func (s *Set) Viewlet(name string) *Viewlet { return s.viewlets[name] }
 
 // Lookup gives the lookup of that name, or nil.
-func (s *Set) Lookup(name string) *Lookup { return s.lookups[name] }
+func (s *Set) Lookup(name string) *Lookup { return s.names.Lookups[name] }
 
 // Expansion gives what a Refresh's Via names, or nil. Unlike the rest of a
 // Set the expansions grow while Match runs; any goroutine may ask.
-func (s *Set) Expansion(via string) *Expansion { return s.expansions.get(via) }
+func (s *Set) Expansion(via string) *Expansion { return s.names.Expansions.Get(via) }
 
 // TableNames gives the tables that the rules name, each once, in their order.
 func (s *Set) TableNames() []viewlet.TableName {
 	var names []viewlet.TableName
-	for _, t := range s.tables {
-		if !slices.Contains(names, t.name) {
-			names = append(names, t.name)
+	for _, r := range s.rules {
+		if !slices.Contains(names, r.Table) {
+			names = append(names, r.Table)
 		}
 	}
 	return names
+}
+
+// Suggest gives a sentence, with a space before it, that suggests the viewlet
+// whose name is most like the given one; empty when none is like it.
+func (s *Set) Suggest(name string) string {
+	names := make([]string, len(s.Viewlets))
+	for i, v := range s.Viewlets {
+		names[i] = v.Name
+	}
+	return hint.DidYouMean(name, names, "%q")
+}
+
+// Bind compares the rules with the catalog, and from then on Match knows the
+// tables by what they were bound to. tables has what TableNames asked for; one
+// that is missing or nil does not exist. columns names those that each
+// lookup's query selects; a lookup that is missing is not checked. Bind may be
+// called again, but not while Match runs.
+func (s *Set) Bind(tables map[viewlet.TableName]*viewlet.Table, columns map[string][]string) Diagnostics {
+	s.matcher.Bind(tables)
+	return catalog.Compare(s.rules, &s.names, tables, columns)
+}
+
+// Match appends what the change makes stale to dst, each Refresh once. Rules
+// are compiled once for a Relation; a change that nothing wants allocates
+// nothing. Match is for one goroutine at a time, and keeps nothing of c.
+//
+// An error is for the log and a human: a rule that cannot be followed, which is
+// said once for each Relation. What was appended is right nevertheless, since
+// where a rule cannot name a fragment, all of its viewlet stand in for it.
+func (s *Set) Match(dst []viewlet.Refresh, c *viewlet.Change) ([]viewlet.Refresh, error) {
+	return s.matcher.Match(dst, c)
 }

@@ -201,6 +201,24 @@ table "odd" {
 	}
 }
 
+func TestSuggest(t *testing.T) {
+	t.Setenv("CDC_VIEWLET_TEST_URL", "postgres://localhost/shop")
+	set := load(t, write(t, shopFiles()))
+	for given, want := range map[string]string{
+		"product_taeser": ` Did you mean "product_teaser"?`,
+		"MENUE":          ` Did you mean "menu"?`,
+		"products_in":    "", // a lookup, and not like any viewlet
+		"basket":         "",
+	} {
+		if got := set.Suggest(given); got != want {
+			t.Errorf("for %q it suggests %q, want %q", given, got, want)
+		}
+	}
+	if got := new(rules.Set).Suggest("menu"); got != "" {
+		t.Errorf("of no viewlets it suggests %q", got)
+	}
+}
+
 func TestLoadRefuses(t *testing.T) {
 	for name, tt := range map[string]struct{ text, want string }{
 		"binary":  {"viewlet \"a\" {\x00\xff}", "not a text file in UTF-8"},

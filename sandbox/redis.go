@@ -109,12 +109,12 @@ func (r *Redis) send(sig syscall.Signal) error {
 
 // URL is for a connection over TCP. It holds the password.
 func (r *Redis) URL() string {
-	return (&url.URL{Scheme: "redis", User: url.UserPassword("", r.password), Host: r.address(), Path: "/0"}).String()
+	return (&url.URL{Scheme: "redis", User: url.UserPassword("default", r.password), Host: r.address(), Path: "/0"}).String()
 }
 
 // SocketURL is for a connection over the Unix socket. It holds the password.
 func (r *Redis) SocketURL() string {
-	return (&url.URL{Scheme: "unix", User: url.UserPassword("", r.password), Path: r.socket(), RawQuery: "db=0"}).String()
+	return (&url.URL{Scheme: "unix", User: url.UserPassword("default", r.password), Path: r.socket(), RawQuery: "db=0"}).String()
 }
 
 func (r *Redis) socket() string { return filepath.Join(r.dir, "redis.sock") }

@@ -13,7 +13,7 @@ for folder in $(grep -rlE --include='*_test.go' --exclude-dir=.git --exclude-dir
 	}
 	for target in $(echo "$listed" | grep '^Fuzz'); do
 		echo "fuzzing $target in $folder"
-		go test -run '^$' -fuzz "^$target\$" -fuzztime "${FUZZTIME:-5s}" "$folder"
+		go test -run '^$' -fuzz "^$target\$" -fuzztime "${FUZZTIME:-5s}" -fuzzminimizetime 10x "$folder"
 		ran=$((ran + 1))
 	done
 done

@@ -3,6 +3,7 @@ package viewlet
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -162,6 +163,10 @@ func (l *lane) observed(ctx context.Context, b *batch, done Pass, serve func(con
 	if done.Took = time.Since(start); done.Refreshes > 0 || err != nil {
 		l.p.cfg.Observe(done)
 	}
+	if done.Failed > 0 {
+		l.p.log.Error("fragments cannot be rendered, what is in the cache stays", "viewlet", l.Viewlet,
+			"failed", done.Failed, "key", done.FailedKey.String(), "err", done.FailedErr)
+	}
 	return err
 }
 
@@ -222,8 +227,10 @@ func (l *lane) all(ctx context.Context, b *batch, done *Pass) error {
 		b.absorb(fresh)
 		return l.observed(ctx, b, Pass{Oldest: fresh.committed}, l.some)
 	}
-	if err := l.p.cfg.Render.Expand(ctx, l.Viewlet, Whole, nil, step); err != nil {
-		return err
+	if !l.Requested { // else all that is to be there is there
+		if err := l.p.cfg.Render.Expand(ctx, l.Viewlet, Whole, nil, step); err != nil {
+			return err
+		}
 	}
 	if err := l.p.cfg.Store.Older(ctx, l.Viewlet, since.LSN, step); err != nil {
 		return err
@@ -274,6 +281,9 @@ func (l *lane) write(ctx context.Context, keys []Key, done *Pass) error {
 	}
 	if err := l.p.cfg.Store.Store(ctx, l.Viewlet, fragments, done); err != nil {
 		return err
+	}
+	if i := slices.IndexFunc(fragments, func(f Fragment) bool { return f.Err != nil }); i >= 0 && done.FailedErr == nil {
+		done.FailedKey, done.FailedErr = fragments[i].Key, fragments[i].Err
 	}
 	done.Keys += len(keys)
 	if done.Whole {

@@ -34,7 +34,7 @@ type Renderer interface {
 	// Snapshot tells which transactions a query that starts now would see.
 	Snapshot(ctx context.Context) (Snapshot, error)
 	// Expand yields the keys that the lookup via names for each of args, or
-	// with Whole every key of the viewlet, in pieces of at most a few hundred.
+	// with Whole every key of the viewlet, in pieces of at most a thousand.
 	// A key may come twice. The slice is yield's to keep.
 	Expand(ctx context.Context, viewlet, via string, args []string, yield func([]Key) error) error
 	// Render gives one fragment for each of the viewlet's keys.

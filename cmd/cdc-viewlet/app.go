@@ -46,6 +46,19 @@ func (a *app) flags(root *cobra.Command) {
 	f.IntVar(&a.maxFragment, "max-fragment", render.DefaultMaxFragment, "largest fragment, in bytes")
 }
 
+// begin looks at the flags that all verbs share, and opens the log.
+func (a *app) begin() error {
+	switch {
+	case a.connections < 1:
+		return usagef("--connections %d: write a number of 1 or more", a.connections)
+	case a.maxFragment < 1:
+		return usagef("--max-fragment %d: write a number of bytes, 1 or more", a.maxFragment)
+	case a.timeout < time.Millisecond:
+		return usagef("--statement-timeout %v: write 1ms or more", a.timeout)
+	}
+	return a.openLog()
+}
+
 func (a *app) openLog() error {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(a.logLevel)); err != nil {
@@ -105,14 +118,15 @@ func (a *app) tell(set *rules.Set, diags rules.Diagnostics) {
 
 func (a *app) logDiagnostics(diags rules.Diagnostics) {
 	for _, d := range diags {
-		level, at := slog.LevelError, ""
+		level := slog.LevelError
 		if d.Severity == rules.Warning {
 			level = slog.LevelWarn
 		}
+		facts := []any{"problem", d.Summary, "detail", d.Detail}
 		if d.Subject != nil {
-			at = fmt.Sprintf("%s:%d", d.Subject.Filename, d.Subject.Start.Line)
+			facts = append(facts, "at", fmt.Sprintf("%s:%d", d.Subject.Filename, d.Subject.Start.Line))
 		}
-		a.log.Log(context.Background(), level, "rules", "at", at, "problem", d.Summary, "detail", d.Detail)
+		a.log.Log(context.Background(), level, "rules have a mistake", facts...)
 	}
 }
 

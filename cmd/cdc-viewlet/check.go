@@ -23,7 +23,7 @@ columns, replica identities, queries that Postgres does not take, templates that
 read columns which their query does not have, and what the server lacks.`,
 		Example: `  cdc-viewlet check
   cdc-viewlet check --offline -c /etc/cdc-viewlet`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.check(cmd.Context(), offline) },
 	}
 	cmd.Flags().BoolVar(&offline, "offline", false, "do not ask the database")

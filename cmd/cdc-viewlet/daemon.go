@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/cdc-viewlet/cdc-viewlet/cache"
 	"github.com/cdc-viewlet/cdc-viewlet/render"
@@ -146,7 +147,10 @@ func (d *daemon) nextEdition(ctx context.Context) (*edition, error) {
 	if errors.Is(err, errReported) {
 		return nil, errors.New("the rules do not fit the database")
 	}
-	return next, err
+	if err != nil {
+		return nil, err
+	}
+	return next, replication.Preflight(ctx, next.cfg, next.tables)
 }
 
 func (d *daemon) edition() *edition {
@@ -168,12 +172,7 @@ func (d *daemon) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	running := false
-	defer func() {
-		if !running {
-			stream.Close()
-		}
-	}()
+	defer stream.Close() // again, when it was run
 	changed := made.PublicationChanged
 	if made.PublicationPending {
 		published, err := replication.Publish(ctx, cfg, ed.tables)
@@ -195,11 +194,30 @@ func (d *daemon) session(ctx context.Context) error {
 	d.app.log.Info("rules in force", "viewlets", len(ed.set.Viewlets), "tables", len(ed.tables), "to_render_whole", len(begin.stale))
 	d.hold(pipe)
 	defer d.hold(nil)
+	g, ctx := errgroup.WithContext(ctx)
 	watching, stopWatching := context.WithCancel(ctx)
-	defer stopWatching()
-	go d.watch(watching, pipe)
-	running = true
-	return pipe.Run(ctx, stream)
+	g.Go(func() error { d.watch(watching, pipe); return nil })
+	g.Go(func() error { return d.remove(ctx, begin.gone) })
+	g.Go(func() error {
+		defer stopWatching()
+		return pipe.Run(ctx, stream)
+	})
+	return g.Wait()
+}
+
+// remove deletes the fragments of viewlets that the rules no longer have.
+func (d *daemon) remove(ctx context.Context, viewlets []string) error {
+	for _, name := range viewlets {
+		snap, err := d.db.Snapshot(ctx)
+		if err != nil {
+			return err
+		}
+		d.app.log.Info("viewlet is not in the rules any more, deleting its fragments", "viewlet", name)
+		if err := removeViewlet(ctx, d.cache, name, snap.LSN); err != nil {
+			return fmt.Errorf("delete fragments of %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 func (d *daemon) pipelineConfig(ed *edition, st *store, start viewlet.LSN) viewlet.Config {
@@ -260,6 +278,22 @@ func (d *daemon) watch(ctx context.Context, pipe *viewlet.Pipeline) {
 	d.app.log.Info("ready: every fragment is in Redis", "rendered", rendered(pipe.Status()), "took", time.Since(began).Round(time.Millisecond))
 }
 
+// warm returns when every fragment is in Redis.
+func (d *daemon) warm(ctx context.Context) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if pipe := d.pipeline(); pipe != nil && pipe.Status().Warm() {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
 func rendered(s viewlet.Status) (keys int) {
 	for _, l := range s.Lanes {
 		keys += l.Rendered
@@ -280,26 +314,14 @@ func logWarming(log *slog.Logger, s viewlet.Status) {
 // stock is what a session begins with.
 type stock struct {
 	stale      []string // viewlets to be rendered whole
+	gone       []string // viewlets that Redis has and the rules have not
 	committing []uint32 // transactions that will not come, and are not visible yet
 	reached    viewlet.LSN
 }
 
-// warm returns when every fragment is in Redis.
-func (d *daemon) warm(ctx context.Context) error {
-	for tick := time.NewTicker(50 * time.Millisecond); ; {
-		if pipe := d.pipeline(); pipe != nil && pipe.Status().Warm() {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
-	}
-}
-
 // takeStock compares what Redis says of itself with the slot and with the
-// rules. What it cannot vouch for is to be rendered whole.
+// rules. What it cannot vouch for is to be rendered whole. The stream is open,
+// and nobody reads it yet, so it is quick.
 func (d *daemon) takeStock(ctx context.Context, ed *edition, stream *replication.Stream, slotCreated, published bool) (stock, error) {
 	if err := d.cache.Ping(ctx); err != nil {
 		return stock{}, err
@@ -308,39 +330,19 @@ func (d *daemon) takeStock(ctx context.Context, ed *edition, stream *replication
 	if err != nil {
 		return stock{}, err
 	}
-	snap, err := d.db.Snapshot(ctx)
-	if err != nil {
-		return stock{}, err
-	}
-	if why := gap(state, ed.cfg.Slot, stream, slotCreated, published); why != "" {
-		d.app.log.Info("everything is rendered afresh", "why", why)
-		if state.System != stream.SystemID || state.Timeline != uint32(stream.Timeline) {
-			if err := d.cache.ForgetGuards(ctx); err != nil {
-				return stock{}, err
-			}
+	var s stock
+	for name := range state.Fingerprints {
+		if ed.set.Viewlet(name) == nil {
+			s.gone = append(s.gone, name)
 		}
-		old := state.Fingerprints
-		state = cache.State{System: stream.SystemID, Timeline: uint32(stream.Timeline), Slot: ed.cfg.Slot, LSN: stream.Start}
-		if err := d.cache.SaveState(ctx, state); err != nil {
+	}
+	if why := gap(state, ed.cfg.Slot, d.db.Name(), stream, slotCreated, published); why != "" {
+		d.app.log.Info("everything is rendered afresh", "why", why)
+		if state, err = d.beginAnew(ctx, ed, state, stream, s.gone); err != nil {
 			return stock{}, err
 		}
-		state.Fingerprints = map[string]string{}
-		for name := range old { // what is no longer in the rules is to go all the same
-			if ed.set.Viewlet(name) == nil {
-				state.Fingerprints[name] = ""
-			}
-		}
 	}
-	for name := range state.Fingerprints {
-		if ed.set.Viewlet(name) != nil {
-			continue
-		}
-		d.app.log.Info("viewlet is not in the rules any more, deleting its fragments", "viewlet", name)
-		if err := removeViewlet(ctx, d.cache, name, snap.LSN); err != nil {
-			return stock{}, fmt.Errorf("delete fragments of %s: %w", name, err)
-		}
-	}
-	s := stock{reached: state.LSN}
+	s.reached = state.LSN
 	for _, v := range ed.set.Viewlets {
 		if state.Fingerprints[v.Name] != ed.set.Fingerprint(v.Name) {
 			s.stale = append(s.stale, v.Name)
@@ -352,9 +354,27 @@ func (d *daemon) takeStock(ctx context.Context, ed *edition, stream *replication
 	return s, err
 }
 
+// beginAnew makes Redis vouch for nothing but the stream's beginning. What is
+// gone from the rules stays noted until it is deleted.
+func (d *daemon) beginAnew(ctx context.Context, ed *edition, old cache.State, stream *replication.Stream, gone []string) (cache.State, error) {
+	anew := cache.State{
+		System: stream.SystemID, Timeline: uint32(stream.Timeline), Slot: ed.cfg.Slot, Database: d.db.Name(),
+		LSN: stream.Start, Fingerprints: map[string]string{},
+	}
+	for _, name := range gone {
+		anew.Fingerprints[name] = old.Fingerprints[name]
+	}
+	if old.System != anew.System || old.Timeline != anew.Timeline {
+		if err := d.cache.ForgetGuards(ctx); err != nil {
+			return anew, err
+		}
+	}
+	return anew, d.cache.SaveState(ctx, anew)
+}
+
 // gap says why what is in Redis cannot be taken up where it was left; empty
 // when it can.
-func gap(state cache.State, slot string, stream *replication.Stream, slotCreated, published bool) string {
+func gap(state cache.State, slot, database string, stream *replication.Stream, slotCreated, published bool) string {
 	switch {
 	case state.System == "":
 		return "redis holds nothing yet"
@@ -364,8 +384,8 @@ func gap(state cache.State, slot string, stream *replication.Stream, slotCreated
 		return "the server is on another timeline: a standby was promoted"
 	case slotCreated:
 		return "the slot is new"
-	case state.Slot != slot:
-		return "redis was filled from another slot"
+	case state.Slot != slot || state.Database != database:
+		return "redis was filled from another slot or database"
 	case published:
 		return "the publication was made or changed"
 	case stream.Start > state.LSN:

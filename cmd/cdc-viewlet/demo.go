@@ -18,7 +18,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	cdcviewlet "github.com/cdc-viewlet/cdc-viewlet"
-	"github.com/cdc-viewlet/cdc-viewlet/cache"
 	"github.com/cdc-viewlet/cdc-viewlet/demo"
 	"github.com/cdc-viewlet/cdc-viewlet/rules"
 	"github.com/cdc-viewlet/cdc-viewlet/sandbox"
@@ -42,7 +41,7 @@ names, and serves a storefront that is put together from Redis alone. Ctrl-C end
 it and leaves nothing behind.`,
 		Example: `  cdc-viewlet demo
   cdc-viewlet demo --rate 20 --http 127.0.0.1:9000`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return ended(cmd.Context(), a.demo(cmd.Context(), o))
 		},
@@ -124,23 +123,23 @@ func (a *app) live(ctx context.Context, o demoOptions, d *daemon, set *rules.Set
 	if err != nil {
 		return err
 	}
-	changes, err := d.cache.Subscribe(ctx)
-	if err != nil {
-		return err
-	}
 	storefront := demo.NewStorefront(d.cache, a.log)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.run(ctx, nil) })
 	g.Go(func() error { return d.server().Run(ctx, metrics) })
+	if err := d.warm(ctx); err != nil {
+		return errors.Join(g.Wait(), ended(ctx, err))
+	}
+	changes, err := d.cache.Subscribe(ctx)
+	if err != nil {
+		return err
+	}
 	g.Go(func() error {
 		for c := range changes {
 			storefront.Refreshed(viewlet.NewKey(c.Viewlet, c.Args...), c.Deleted)
 		}
 		return nil
 	})
-	if err := d.warm(ctx); err != nil {
-		return errors.Join(g.Wait(), ended(ctx, err))
-	}
 	a.sayWhere(listener.Addr(), metrics.Addr(), pg, redis)
 	g.Go(func() error { return serve(ctx, storefront, listener) })
 	traffic := &demo.Traffic{URL: pg.SocketURL(), Rate: o.rate, Seed: o.seed, Log: a.log, Tell: func(act demo.Act) {
@@ -201,5 +200,3 @@ func serve(ctx context.Context, handler http.Handler, listener net.Listener) err
 	}
 	return nil
 }
-
-var _ demo.Fragments = (*cache.Cache)(nil)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/cdc-viewlet/cdc-viewlet/cache"
 	"github.com/cdc-viewlet/cdc-viewlet/render"
 	"github.com/cdc-viewlet/cdc-viewlet/rules"
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
@@ -102,20 +103,29 @@ func (s servedCache) Get(ctx context.Context, key viewlet.Key) ([]byte, bool, er
 	return s.d.cache.Get(ctx, key)
 }
 
-// Fill is a method of web.Cache. What the cache will not take, because
-// something as new was written, is left to the key's lane.
+// Fill is a method of web.Cache. What the cache does not take, because
+// something just as new has been there, is left to the key's lane; or, where
+// lanes render only what is there, rendered once more: that is newer than what
+// the cache has just been seen to know.
 func (s servedCache) Fill(ctx context.Context, f viewlet.Fragment) error {
 	ed := s.d.edition()
 	v := ed.set.Viewlet(f.Key.Viewlet)
 	if v == nil || !ed.renderer.Storable(f.Key.Viewlet) {
 		return nil
 	}
-	st := store{set: ed.set}
-	stored, err := s.d.cache.Fill(ctx, f, st.options(v.Name))
-	if err != nil || stored {
+	options := cache.Options{TTL: v.Timeout}
+	stored, err := s.d.cache.Fill(ctx, f, options)
+	if err != nil || stored || f.Body == nil || f.Err != nil {
 		return err
 	}
-	if pipe := s.d.pipeline(); pipe != nil && !v.Requested {
+	if v.Requested {
+		again, err := ed.renderer.Render(ctx, v.Name, []viewlet.Key{f.Key})
+		if err == nil && again[0].Err == nil && again[0].Body != nil {
+			_, err = s.d.cache.Store(ctx, again, options)
+		}
+		return err
+	}
+	if pipe := s.d.pipeline(); pipe != nil {
 		pipe.Refresh(viewlet.Refresh{Key: f.Key})
 	}
 	return nil

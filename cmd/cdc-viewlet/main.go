@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -54,15 +53,6 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // errReported ends a verb whose trouble has been told already.
 var errReported = errors.New("reported")
 
-// usageError is a command line, or an environment, that cannot be meant.
-type usageError struct{ message string }
-
-func (e *usageError) Error() string { return e.message }
-
-func usagef(format string, args ...any) error {
-	return &usageError{message: fmt.Sprintf(format, args...)}
-}
-
 // command is the verbs.
 func (a *app) command() *cobra.Command {
 	root := &cobra.Command{
@@ -75,16 +65,26 @@ Redis, where web apps read them with a plain GET.`,
 		Example: `  cdc-viewlet demo                 see it work, with a Postgres and a Redis of its own
   cdc-viewlet check                read rules.hcl and compare it with the database
   cdc-viewlet run                  the daemon`,
+		Version:           versionName(),
 		SilenceUsage:      true,
 		SilenceErrors:     true,
-		PersistentPreRunE: func(*cobra.Command, []string) error { a.started = true; return a.openLog() },
-		Args:              cobra.NoArgs,
-		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		PersistentPreRunE: func(*cobra.Command, []string) error { a.started = true; return a.begin() },
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownVerb(cmd, args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.SetVersionTemplate(versionLine())
+	root.SetFlagErrorFunc(flagError)
+	root.SetHelpCommand(helpCommand())
 	a.flags(root)
 	root.AddCommand(
 		a.runCommand(), a.checkCommand(), a.renderCommand(), a.refreshCommand(),
-		a.setupCommand(), a.teardownCommand(), a.statusCommand(), a.demoCommand(), a.versionCommand(),
+		a.setupCommand(), a.teardownCommand(), a.statusCommand(), a.demoCommand(), a.completionCommand(), a.versionCommand(),
 	)
 	return root
 }

@@ -23,7 +23,8 @@ that is newer than what was rendered here stays. Without arguments all of the
 viewlet is rendered, and fragments whose instance is gone are deleted.`,
 		Example: `  cdc-viewlet refresh product_teaser 42
   cdc-viewlet refresh product_teaser`,
-		Args: cobra.MinimumNArgs(1),
+		Args:              namesViewlet,
+		ValidArgsFunction: a.completeViewlet,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return ended(cmd.Context(), a.refresh(cmd.Context(), args[0], args[1:]))
 		},

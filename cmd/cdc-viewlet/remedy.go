@@ -65,14 +65,19 @@ func serverRemedy(err *pgconn.PgError) string {
 		case strings.Contains(err.Message, "pg_hba.conf"):
 			return "let it in with a line in pg_hba.conf, then SELECT pg_reload_conf();"
 		case strings.Contains(err.Message, "not permitted to log in"):
-			return "ALTER ROLE it LOGIN;"
+			return "let it: ALTER ROLE ROLE LOGIN;"
 		}
 		return "correct the user or the password in the Postgres URL; special characters are percent-encoded there"
 	case "3D000":
-		return "correct the database in the Postgres URL, postgres://user:password@host/database, or create it: CREATE DATABASE"
+		return "correct the database in the Postgres URL, postgres://user:password@host/database, or create it with CREATE DATABASE"
 	case insufficientPrivilege:
-		return grant(err.Message, "the role of the Postgres URL")
+		if sql := grant(err.Message, "ROLE"); sql != "" {
+			return "let the role of the Postgres URL do it: " + sql
+		}
 	case "53300":
+		if strings.Contains(err.Message, " for role ") || strings.Contains(err.Message, " for database ") {
+			return "raise its CONNECTION LIMIT with ALTER ROLE or ALTER DATABASE, or lower --connections"
+		}
 		return "raise max_connections in postgresql.conf, or lower --connections"
 	case "57014":
 		return "make the query faster, or raise --statement-timeout"

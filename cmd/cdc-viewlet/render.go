@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -18,7 +19,8 @@ func (a *app) renderCommand() *cobra.Command {
 		Short: "render one fragment to stdout, touching nothing",
 		Example: `  cdc-viewlet render product_teaser 42
   cdc-viewlet render category_menu`,
-		Args: cobra.MinimumNArgs(1),
+		Args:              namesViewlet,
+		ValidArgsFunction: a.completeViewlet,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.render(cmd.Context(), args[0], args[1:])
 		},
@@ -66,7 +68,19 @@ func knows(set *rules.Set, name string) error {
 	if set.Viewlet(name) != nil {
 		return nil
 	}
-	return usagef("there is no viewlet %q.%s", name, set.Suggest(name))
+	if like := set.Suggest(name); like != "" {
+		return usagef("there is no viewlet %q.%s", name, like)
+	}
+	const few = 8
+	var names []string
+	for i, v := range set.Viewlets {
+		if i == few {
+			names = append(names, "...")
+			break
+		}
+		names = append(names, v.Name)
+	}
+	return usagef("there is no viewlet %q; the rules have %s", name, strings.Join(names, ", "))
 }
 
 func problemsOf(problems []render.Problem, name string) []render.Problem {
@@ -82,7 +96,7 @@ func problemsOf(problems []render.Problem, name string) []render.Problem {
 // canonical names a fragment by what was typed.
 func (a *app) canonical(ctx context.Context, set *rules.Set, r *render.Renderer, name string, args []string) (viewlet.Key, error) {
 	if params := set.Viewlet(name).Params; len(args) != len(params) {
-		return viewlet.Key{}, usagef("%s takes %s: %v", name, count(len(params), "argument"), params)
+		return viewlet.Key{}, usagef("%s takes %s, not %d", name, signature(params), len(args))
 	}
 	key, err := r.Canonical(ctx, name, args)
 	var unfit *render.ArgumentError
@@ -95,4 +109,12 @@ func (a *app) canonical(ctx context.Context, set *rules.Set, r *render.Renderer,
 		return key, errReported
 	}
 	return key, err
+}
+
+// signature says which arguments a viewlet takes: 2 arguments (id, language).
+func signature(params []string) string {
+	if len(params) == 0 {
+		return "no arguments"
+	}
+	return fmt.Sprintf("%s (%s)", count(len(params), "argument"), strings.Join(params, ", "))
 }

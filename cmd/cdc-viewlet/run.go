@@ -29,7 +29,7 @@ SIGTERM and Ctrl-C: finish what is under way, confirm it, leave.
 SIGHUP: read the rules again; if they have mistakes the old ones stay in force.`,
 		Example: `  DATABASE_URL=postgres://cdc_viewlet@localhost/shop REDIS_URL=redis://localhost cdc-viewlet run
   cdc-viewlet run -c /etc/cdc-viewlet --http 127.0.0.1:8080`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return ended(cmd.Context(), a.run(cmd.Context(), addr))
 		},
@@ -70,7 +70,7 @@ func (a *app) run(ctx context.Context, addr string) error {
 	if addr != "" {
 		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 		if err != nil {
-			return usagef("--http %s: %v", addr, err)
+			return usagef("--http %s: %v; write an address that is free, such as 127.0.0.1:8080", addr, err)
 		}
 		a.log.Info("serving HTTP", "url", "http://"+listener.Addr().String())
 		g.Go(func() error { return d.server().Run(ctx, listener) })
@@ -85,10 +85,6 @@ func (a *app) openDaemon(ctx context.Context, set *rules.Set) (*daemon, func(), 
 	a.tell(set, set.Check())
 	store, err := a.openCache(ctx, set)
 	if err != nil {
-		return nil, nil, err
-	}
-	if err := store.Ping(ctx); err != nil {
-		_ = store.Close()
 		return nil, nil, err
 	}
 	db, err := a.openDatabase(ctx, set)

@@ -21,7 +21,7 @@ replication slot. ` + "`run`" + ` does it by itself; setup is for a role that ru
 to have. From then on Postgres keeps WAL for the slot until run has read it.`,
 		Example: `  cdc-viewlet setup
   cdc-viewlet setup --print | psql shop      what a DBA may prefer`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.setup(cmd.Context(), print) },
 	}
 	cmd.Flags().BoolVar(&print, "print", false, "print the SQL instead of running it")
@@ -90,7 +90,7 @@ func (a *app) teardownCommand() *cobra.Command {
 publication. With --fragments everything under the prefix in Redis goes too.`,
 		Example: `  cdc-viewlet teardown
   cdc-viewlet teardown --print`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.teardown(cmd.Context(), print, fragments) },
 	}
 	cmd.Flags().BoolVar(&print, "print", false, "print the SQL instead of running it")

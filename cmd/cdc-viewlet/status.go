@@ -23,7 +23,7 @@ func (a *app) statusCommand() *cobra.Command {
 		Long: `Asks Postgres for the slot and Redis for what the daemon noted there. Exit code 1
 if the slot is missing or lost, or something could not be rendered.`,
 		Example: "  cdc-viewlet status",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.status(cmd.Context()) },
 	}
 }

@@ -1,2 +1,0 @@
-// Package rules reads rules.hcl and says which fragments a change makes stale.
-package rules
