@@ -20,7 +20,9 @@ type Problem struct {
 
 // Error gives one line with everything.
 func (p *Problem) Error() string {
-	text := "redis " + p.Addr + ": " + p.Err.Error()
+	// Of an error in a script Redis also tells the line, which helps nobody.
+	said, _, _ := strings.Cut(p.Err.Error(), " script: ")
+	text := "redis " + p.Addr + ": " + strings.TrimRight(said, ".")
 	if p.Remedy != "" {
 		text += "; " + p.Remedy
 	}

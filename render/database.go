@@ -1,6 +1,7 @@
 package render
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,9 @@ type Database struct {
 	// A whole viewlet, or a lookup with many rows, is read from one connection
 	// while its keys are rendered on others. These keep some free for that.
 	wholes, lookups chan struct{}
+	// silence is how long a server that does not even end a statement that
+	// takes too long is waited for.
+	silence time.Duration
 
 	mu    sync.Mutex
 	types map[uint32]pgType
@@ -62,6 +66,13 @@ func Connect(ctx context.Context, cfg Config) (*Database, error) {
 	// must be told from a query that takes too long.
 	params["lock_timeout"] = milliseconds(cfg.StatementTimeout / 2)
 	pc.MaxConns = int32(cfg.Connections)
+	pc.ConnConfig.ConnectTimeout = cmp.Or(pc.ConnConfig.ConnectTimeout, 10*time.Second)
+	// Not at the start of the session: target_session_attrs=read-write in the
+	// URL would take every server for a standby.
+	pc.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, "SET default_transaction_read_only = on")
+		return err
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
 		return nil, fmt.Errorf("open Postgres: %w", err)
@@ -76,6 +87,7 @@ func Connect(ctx context.Context, cfg Config) (*Database, error) {
 		wholes:  make(chan struct{}, few),
 		lookups: make(chan struct{}, few),
 		types:   map[uint32]pgType{},
+		silence: cfg.StatementTimeout + 10*time.Second,
 	}, nil
 }
 
@@ -89,7 +101,6 @@ func milliseconds(d time.Duration) string {
 // take its snapshot when it starts, whatever ran before it.
 var sessionSettings = map[string]string{
 	"application_name":                    "cdc-viewlet",
-	"default_transaction_read_only":       "on",
 	"default_transaction_isolation":       "read committed",
 	"default_transaction_deferrable":      "off",
 	"idle_in_transaction_session_timeout": "0",
@@ -211,6 +222,8 @@ func (db *Database) runAt(ctx context.Context, st *statement, params [][]byte, l
 		return fmt.Errorf("connect to Postgres: %w", err)
 	}
 	defer conn.Release()
+	ctx, cancel := context.WithTimeout(ctx, db.silence)
+	defer cancel()
 	if _, err := conn.Conn().Prepare(ctx, st.name, st.sql); err != nil {
 		return err
 	}

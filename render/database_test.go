@@ -43,6 +43,21 @@ func TestConnectFaults(t *testing.T) {
 	}
 }
 
+// A URL may name several servers, and ask for the one that takes writes.
+func TestConnectReadWrite(t *testing.T) {
+	for _, attrs := range []string{"read-write", "primary", "any"} {
+		db, err := Connect(t.Context(), Config{URL: cluster.URL() + "&target_session_attrs=" + attrs})
+		if err != nil {
+			t.Errorf("%s: %v", attrs, err)
+			continue
+		}
+		if _, err := db.pool.Exec(t.Context(), "CREATE TABLE never ()"); err == nil {
+			t.Errorf("%s: a session that writes", attrs)
+		}
+		db.Close()
+	}
+}
+
 // TestSettings: whatever is set for the database and the role, keys and bytes
 // are the same, and a statement sees what was committed before it.
 func TestSettings(t *testing.T) {

@@ -259,7 +259,7 @@ func (db *Database) cursor(ctx context.Context, places chan struct{}, sql string
 		return err
 	}
 	for {
-		keys, rows, err := fetch(ctx, tx, name, width)
+		keys, rows, err := db.fetch(ctx, tx, name, width)
 		if err == nil && len(keys) > 0 {
 			err = yield(keys)
 		}
@@ -269,7 +269,9 @@ func (db *Database) cursor(ctx context.Context, places chan struct{}, sql string
 	}
 }
 
-func fetch(ctx context.Context, tx pgx.Tx, name string, width int) (keys []viewlet.Key, rows int, err error) {
+func (db *Database) fetch(ctx context.Context, tx pgx.Tx, name string, width int) (keys []viewlet.Key, rows int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, db.silence)
+	defer cancel()
 	result, err := tx.Query(ctx, "FETCH "+strconv.Itoa(pieceSize)+" FROM cdc_viewlet_keys", pgx.QueryExecModeExec, pgx.QueryResultFormats{pgx.TextFormatCode})
 	if err != nil {
 		return nil, 0, err

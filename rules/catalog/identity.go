@@ -15,7 +15,7 @@ import (
 func (c *comparison) publishable(r *rule.Rule) {
 	t, alter := r.Bound, "ALTER TABLE "+sqlName(r.Bound)+" REPLICA IDENTITY "
 	if what := unpublishable(t); what != "" {
-		c.Error(r.Label, "Table cannot be published", "%s is %s, and Postgres publishes permanent tables only. Name the tables that its rows come from.", r.Table, what)
+		c.Error(r.Label, "Table cannot be published", "%s is %s, and Postgres publishes permanent tables only. %s", r.Table, what, publishableInstead(t))
 		return
 	}
 	c.partition(r)
@@ -47,6 +47,16 @@ func unpublishable(t *viewlet.Table) (what string) {
 		return "a temporary table"
 	}
 	return ""
+}
+
+func publishableInstead(t *viewlet.Table) string {
+	switch {
+	case t.Persistence == 'u':
+		return "Make it one: ALTER TABLE " + sqlName(t) + " SET LOGGED;"
+	case t.Kind == 'v', t.Kind == 'm', t.Kind == 'f':
+		return "Name the tables that its rows come from."
+	}
+	return "Name a table of your own that stays."
 }
 
 // partition says to name the partitioned table instead of its part: the
