@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"syscall"
 	"testing"
@@ -110,6 +111,17 @@ func TestReload(t *testing.T) {
 	quiet(t, s.db)
 	s.want(t, "u:8", `{"id":8}`)
 
+	// A table that somebody took out of the publication comes back, and with
+	// it what was missed meanwhile; the others are not rendered for that.
+	psql(t, s.db, "ALTER PUBLICATION "+s.db.publication+" DROP TABLE u; DELETE FROM u WHERE id = 8")
+	quiet(t, s.db)
+	p.signal(t, syscall.SIGHUP)
+	s.awaits(t, "u:8", "")
+	p.says(t, "to_render_whole=1")
+	psql(t, s.db, "INSERT INTO u VALUES (8)")
+	quiet(t, s.db)
+	s.want(t, "u:8", `{"id":8}`)
+
 	writeFiles(t, s.dir, map[string]string{"rules/u.hcl": `viewlet "u" { qurey = "SELECT 1" }`})
 	p.signal(t, syscall.SIGHUP)
 	p.says(t, `Did you mean "query"`)
@@ -117,6 +129,40 @@ func TestReload(t *testing.T) {
 	psql(t, s.db, "INSERT INTO u VALUES (9)")
 	quiet(t, s.db)
 	s.want(t, "u:9", `{"id":9}`)
+	p.stop(t)
+}
+
+// New rules whose table the role may not publish are no reason to stop.
+func TestReloadOfWhatMayNotBePublished(t *testing.T) {
+	t.Parallel()
+	db := startPostgres(t)
+	s := smallSite(t, db)
+	role := "r" + db.slot
+	psql(t, db, fmt.Sprintf(`CREATE ROLE %[1]s LOGIN REPLICATION PASSWORD 'pw'; GRANT SELECT ON t TO %[1]s;
+		CREATE PUBLICATION %[2]s FOR TABLE t WITH (publish_via_partition_root = true);
+		CREATE TABLE u (id int PRIMARY KEY); GRANT SELECT ON u TO %[1]s`, role, db.slot))
+	defer psql(t, db, fmt.Sprintf("DROP OWNED BY %[1]s; DROP ROLE %[1]s", role))
+	u, err := url.Parse(db.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(role, "pw")
+	p := daemon(t, s.dir, []string{"DATABASE_URL=" + u.String(), "REDIS_URL=" + s.redis.URL()}, "run", "-c", s.rules())
+	p.says(t, "ready: every fragment is in Redis")
+	writeFiles(t, s.dir, map[string]string{"rules/u.hcl": `
+		viewlet "u" {
+		  params = ["id"]
+		  query  = "SELECT id FROM u WHERE id = @id"
+		  all    = "SELECT id FROM u"
+		}
+		table "u" {
+		  refresh = u(id)
+		}`})
+	p.signal(t, syscall.SIGHUP)
+	p.says(t, "the old ones stay in force")
+	psql(t, db, "UPDATE t SET n = 'still' WHERE id = 1")
+	quiet(t, db)
+	s.want(t, "v:1", "one still")
 	p.stop(t)
 }
 

@@ -16,46 +16,47 @@ import (
 // https://www.postgresql.org/docs/current/sql-createpublication.html
 const publishOptions = "publish = 'insert, update, delete, truncate', publish_via_partition_root = true"
 
-// Publish makes the publication have exactly these tables, and reports whether
-// it had to be altered for that. What is committed before has the old tables
-// in the stream, even where it is streamed later: whoever adds a table renders
-// what hangs on it after Publish.
-func Publish(ctx context.Context, cfg Config, tables []viewlet.Table) (changed bool, err error) {
+// Publish makes the publication have exactly these tables, and tells whether
+// it had to be altered for that, and which of them were not wholly in it. What
+// is committed before has the old tables in the stream, even where it is
+// streamed later: what hangs on those is to be rendered after Publish.
+func Publish(ctx context.Context, cfg Config, tables []viewlet.Table) (added []viewlet.Table, changed bool, err error) {
 	cfg, err = cfg.resolved()
 	if err != nil {
-		return false, err
+		return nil, false, err
 	}
 	conn, err := Connect(ctx, cfg)
 	if err != nil {
-		return false, err
+		return nil, false, err
 	}
 	defer hangUp(ctx, conn)
 	pub, err := readPublication(ctx, conn, cfg.Publication)
 	if err != nil {
-		return false, err
+		return nil, false, err
 	}
 	return publish(ctx, conn, cfg, pub, tables)
 }
 
 // publish creates or alters the publication where it has to. One that has more
 // than the tables but is somebody else's serves too.
-func publish(ctx context.Context, conn *pgconn.PgConn, cfg Config, pub publication, tables []viewlet.Table) (bool, error) {
+func publish(ctx context.Context, conn *pgconn.PgConn, cfg Config, pub publication, tables []viewlet.Table) (added []viewlet.Table, changed bool, err error) {
 	if pub.allTables {
-		return false, forAllTables(cfg)
+		return nil, false, forAllTables(cfg)
 	}
 	sql := pub.remedy(cfg, tables)
 	if sql == "" || (pub.covers(tables) && !pub.mayAlter) {
-		return false, nil
+		return nil, false, nil
 	}
-	_, err := query(ctx, conn, sql)
+	_, err = query(ctx, conn, sql)
 	if sqlState(err) == insufficientPrivilege {
-		return false, mayNotPublish(cfg, message(err), sql)
+		return nil, false, mayNotPublish(cfg, message(err), sql)
 	}
 	if err != nil {
-		return false, fmt.Errorf("set up publication %q: %w", cfg.Publication, err)
+		return nil, false, fmt.Errorf("set up publication %q: %w", cfg.Publication, err)
 	}
-	cfg.Log.Info("publication set up", "publication", cfg.Publication, "tables", len(tables))
-	return true, nil
+	added = pub.lacks(tables)
+	cfg.Log.Info("publication set up", "publication", cfg.Publication, "tables", len(tables), "added", len(added))
+	return added, true, nil
 }
 
 // publication is what the catalog says of a publication.
@@ -108,12 +109,17 @@ WHERE p.pubname = %s`
 
 // covers reports whether every change of the tables is published.
 func (p publication) covers(tables []viewlet.Table) bool {
-	for _, t := range tables {
-		if _, found := slices.BinarySearch(p.tables, t.OID); !found {
-			return false
+	return p.exists && len(p.lacks(tables)) == 0
+}
+
+// lacks gives the tables of which not every change is published.
+func (p publication) lacks(tables []viewlet.Table) (lacking []viewlet.Table) {
+	for _, t := range unique(tables) {
+		if _, found := slices.BinarySearch(p.tables, t.OID); !found || !p.exists || !p.whole {
+			lacking = append(lacking, t)
 		}
 	}
-	return p.exists && p.whole
+	return lacking
 }
 
 // remedy is the SQL that makes the publication have exactly the tables; empty

@@ -13,6 +13,9 @@ import (
 type State struct {
 	SlotCreated        bool
 	PublicationChanged bool // created or altered
+	// Added are the tables whose changes were not, or not all, published until
+	// now: those until now will not come.
+	Added []viewlet.Table
 	// PublicationPending is set when the publication has other tables than
 	// asked for, and was left so because somebody streams the slot and may need
 	// it: call Publish when Open has the slot.
@@ -65,7 +68,7 @@ func setup(ctx context.Context, conn *pgconn.PgConn, cfg Config, tables []viewle
 		state.PublicationPending = pub.remedy(cfg, tables) != ""
 		return state, nil
 	}
-	if state.PublicationChanged, err = publish(ctx, conn, cfg, pub, tables); err != nil {
+	if state.Added, state.PublicationChanged, err = publish(ctx, conn, cfg, pub, tables); err != nil {
 		return state, err
 	}
 	if !slot.Exists {

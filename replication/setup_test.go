@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -32,17 +33,17 @@ func TestSetup(t *testing.T) {
 		want         State
 		published    string
 	}{
-		{"new", "", all[:2], State{SlotCreated: true, PublicationChanged: true}, "a,b 11111"},
+		{"new", "", all[:2], State{SlotCreated: true, PublicationChanged: true, Added: all[:2]}, "a,b 11111"},
 		{"again", "", all[:2], State{}, "a,b 11111"},
 		{"named twice", "", []viewlet.Table{all[0], all[1], all[0]}, State{}, "a,b 11111"},
-		{"a table more", "", all, State{PublicationChanged: true}, `C " c,a,b 11111`},
+		{"a table more", "", all, State{PublicationChanged: true, Added: all[2:]}, `C " c,a,b 11111`},
 		{"a table less", "", all[1:], State{PublicationChanged: true}, `C " c,b 11111`},
-		{"other options", `ALTER PUBLICATION "it's ""odd\" SET (publish = 'insert', publish_via_partition_root = false)`, all[1:], State{PublicationChanged: true}, `C " c,b 11111`},
+		{"other options", `ALTER PUBLICATION "it's ""odd\" SET (publish = 'insert', publish_via_partition_root = false)`, all[1:], State{PublicationChanged: true, Added: all[1:]}, `C " c,b 11111`},
 		{"none", "", nil, State{PublicationChanged: true}, "11111"},
 		{"still none", "", nil, State{}, "11111"},
-		{"some again", "", all[:1], State{PublicationChanged: true}, "a 11111"},
+		{"some again", "", all[:1], State{PublicationChanged: true, Added: all[:1]}, "a 11111"},
 		{"slot gone", "SELECT pg_drop_replication_slot('" + cfg.Slot + "')", all[:1], State{SlotCreated: true}, "a 11111"},
-		{"publication gone", `DROP PUBLICATION "it's ""odd\"`, all[:1], State{PublicationChanged: true}, "a 11111"},
+		{"publication gone", `DROP PUBLICATION "it's ""odd\"`, all[:1], State{PublicationChanged: true, Added: all[:1]}, "a 11111"},
 	} {
 		if step.before != "" {
 			db.sql.exec(step.before)
@@ -55,7 +56,7 @@ func TestSetup(t *testing.T) {
 			t.Errorf("%s: Confirmed = %s, want %s", step.name, state.Confirmed, db.confirmed(t, cfg))
 		}
 		state.Confirmed = 0
-		if got := db.published(cfg); state != step.want || got != step.published {
+		if got := db.published(cfg); !reflect.DeepEqual(state, step.want) || got != step.published {
 			t.Errorf("%s: %+v with %s, want %+v with %s", step.name, state, got, step.want, step.published)
 		}
 	}
@@ -83,8 +84,8 @@ func TestSetupMendsFilters(t *testing.T) {
 		if state := db.publish(t, cfg, "a"); !state.PublicationChanged {
 			t.Errorf("%s was left alone", list)
 		}
-		if changed, err := Publish(t.Context(), cfg, db.tables(t, "a")); changed || err != nil {
-			t.Errorf("Publish after Setup = %v, %v", changed, err)
+		if added, changed, err := Publish(t.Context(), cfg, db.tables(t, "a")); len(added) > 0 || changed || err != nil {
+			t.Errorf("Publish after Setup = %v, %v, %v", added, changed, err)
 		}
 		if n := db.sql.string("SELECT count(*) FROM pg_publication_rel WHERE prqual IS NULL AND prattrs IS NULL"); n != "1" {
 			t.Errorf("%s: %s tables without a filter, want 1", list, n)
@@ -109,8 +110,8 @@ func TestSetupLeavesAStreamAlone(t *testing.T) {
 	}
 	db.sql.exec("INSERT INTO a VALUES (1)")
 	s.want(t, "begin", "insert public.a new id=1", "commit")
-	if changed, err := Publish(t.Context(), cfg, db.tables(t, "b")); !changed || err != nil {
-		t.Errorf("Publish = %v, %v", changed, err)
+	if added, changed, err := Publish(t.Context(), cfg, db.tables(t, "b")); len(added) != 1 || !changed || err != nil {
+		t.Errorf("Publish = %v, %v, %v", added, changed, err)
 	}
 	db.sql.exec("INSERT INTO a VALUES (2); INSERT INTO b VALUES (2)")
 	s.want(t, "begin", "insert public.b new id=2", "commit")

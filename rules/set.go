@@ -121,3 +121,21 @@ func (s *Set) Bind(tables map[viewlet.TableName]*viewlet.Table, columns map[stri
 func (s *Set) Match(dst []viewlet.Refresh, c *viewlet.Change) ([]viewlet.Refresh, error) {
 	return s.matcher.Match(dst, c)
 }
+
+// RefreshedBy names the viewlets that changes of any of the tables refresh, by
+// the tables' OIDs. It is for a Set that is bound.
+func (s *Set) RefreshedBy(tables []viewlet.Table) map[string]bool {
+	oids, names := map[uint32]bool{}, map[string]bool{}
+	for _, t := range tables {
+		oids[t.OID] = true
+	}
+	for _, r := range s.rules {
+		if r.Bound == nil || !oids[r.Bound.OID] {
+			continue
+		}
+		for _, k := range r.Calls {
+			names[k.Viewlet] = true
+		}
+	}
+	return names
+}

@@ -59,10 +59,11 @@ func (a *app) check(ctx context.Context, offline bool) error {
 	if lacks != nil {
 		a.tellError(lacks)
 	}
-	if err := a.verdict(set, diags, against); err != nil || lacks == nil {
-		return err
+	if lacks != nil && !diags.HasErrors() {
+		fmt.Fprintf(a.stdout, "%s: the rules are ok, and the server lacks what stands above\n", a.config)
+		return errReported
 	}
-	return errReported
+	return a.verdict(set, diags, against)
 }
 
 // checkDatabase compares the rules with the catalog. What the server lacks for

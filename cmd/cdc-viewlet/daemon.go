@@ -173,15 +173,12 @@ func (d *daemon) session(ctx context.Context) error {
 		return err
 	}
 	defer stream.Close() // again, when it was run
-	changed := made.PublicationChanged
 	if made.PublicationPending {
-		published, err := replication.Publish(ctx, cfg, ed.tables)
-		if err != nil {
+		if made.Added, _, err = replication.Publish(ctx, cfg, ed.tables); err != nil {
 			return err
 		}
-		changed = changed || published
 	}
-	begin, err := d.takeStock(ctx, ed, stream, made.SlotCreated, changed)
+	begin, err := d.takeStock(ctx, ed, stream, made)
 	if err != nil {
 		return err
 	}
@@ -322,7 +319,7 @@ type stock struct {
 // takeStock compares what Redis says of itself with the slot and with the
 // rules. What it cannot vouch for is to be rendered whole. The stream is open,
 // and nobody reads it yet, so it is quick.
-func (d *daemon) takeStock(ctx context.Context, ed *edition, stream *replication.Stream, slotCreated, published bool) (stock, error) {
+func (d *daemon) takeStock(ctx context.Context, ed *edition, stream *replication.Stream, made replication.State) (stock, error) {
 	if err := d.cache.Ping(ctx); err != nil {
 		return stock{}, err
 	}
@@ -336,15 +333,16 @@ func (d *daemon) takeStock(ctx context.Context, ed *edition, stream *replication
 			s.gone = append(s.gone, name)
 		}
 	}
-	if why := gap(state, ed.cfg.Slot, d.db.Name(), stream, slotCreated, published); why != "" {
+	if why := gap(state, ed.cfg.Slot, d.db.Name(), stream, made.SlotCreated); why != "" {
 		d.app.log.Info("everything is rendered afresh", "why", why)
 		if state, err = d.beginAnew(ctx, ed, state, stream, s.gone); err != nil {
 			return stock{}, err
 		}
 	}
 	s.reached = state.LSN
+	missed := ed.set.RefreshedBy(made.Added)
 	for _, v := range ed.set.Viewlets {
-		if state.Fingerprints[v.Name] != ed.set.Fingerprint(v.Name) {
+		if missed[v.Name] || state.Fingerprints[v.Name] != ed.set.Fingerprint(v.Name) {
 			s.stale = append(s.stale, v.Name)
 		}
 	}
@@ -374,7 +372,7 @@ func (d *daemon) beginAnew(ctx context.Context, ed *edition, old cache.State, st
 
 // gap says why what is in Redis cannot be taken up where it was left; empty
 // when it can.
-func gap(state cache.State, slot, database string, stream *replication.Stream, slotCreated, published bool) string {
+func gap(state cache.State, slot, database string, stream *replication.Stream, slotCreated bool) string {
 	switch {
 	case state.System == "":
 		return "redis holds nothing yet"
@@ -386,8 +384,6 @@ func gap(state cache.State, slot, database string, stream *replication.Stream, s
 		return "the slot is new"
 	case state.Slot != slot || state.Database != database:
 		return "redis was filled from another slot or database"
-	case published:
-		return "the publication was made or changed"
 	case stream.Start > state.LSN:
 		return fmt.Sprintf("the slot is at %v, and redis only at %v", stream.Start, state.LSN)
 	}
