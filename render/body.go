@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 
+	"github.com/cdc-viewlet/cdc-viewlet/render/page"
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
 )
 
@@ -40,7 +41,7 @@ func (ch *chunk) write(out *limited, key viewlet.Key, f *found, rows []int) erro
 	if err != nil {
 		return err
 	}
-	return ch.c.page.execute(out, data)
+	return ch.c.page.Execute(out, data)
 }
 
 // data is what the template sees: the params, the first row's columns, and
@@ -57,7 +58,7 @@ func (ch *chunk) data(key viewlet.Key, f *found, rows []int) (data map[string]an
 		}
 	}
 	data = r.rows[0]
-	if ch.c.page.wantRows {
+	if ch.c.page.WantsRows {
 		if r.data == nil {
 			r.data = make(map[string]any, len(data)+len(ch.plan.query.params)+1)
 		}
@@ -68,7 +69,7 @@ func (ch *chunk) data(key viewlet.Key, f *found, rows []int) (data map[string]an
 	if err := ch.params(data, key); err != nil {
 		return nil, err
 	}
-	if _, column := data["rows"]; !column && ch.c.page.wantRows {
+	if _, column := data["rows"]; !column && ch.c.page.WantsRows {
 		data["rows"] = r.rows[:len(rows)]
 	}
 	return data, nil
@@ -87,7 +88,7 @@ func (ch *chunk) row(into map[string]any, f *found, first int) error {
 			continue
 		}
 		var err error
-		if into[col.name], err = decode(oid, text); err != nil {
+		if into[col.name], err = page.Value(oid, text); err != nil {
 			return fmt.Errorf("read column %s: %w", col.name, err)
 		}
 	}
@@ -103,7 +104,7 @@ func (ch *chunk) params(data map[string]any, key viewlet.Key) (err error) {
 		if _, column := data[p.name]; column {
 			continue
 		}
-		if data[p.name], err = decode(p.base, ch.room.args[i]); err != nil {
+		if data[p.name], err = page.Value(p.base, ch.room.args[i]); err != nil {
 			return fmt.Errorf("read param %s: %w", p.name, err)
 		}
 	}

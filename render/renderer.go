@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/cdc-viewlet/cdc-viewlet/render/page"
 	"github.com/cdc-viewlet/cdc-viewlet/rules"
 )
 
@@ -27,8 +28,8 @@ type Renderer struct {
 // it is compiled anew when the schema has changed.
 type compiledViewlet struct {
 	rules    *rules.Viewlet
-	page     *page // nil: JSON
-	unparsed error // why there is no page though there is a template
+	page     *page.Page // nil: JSON
+	unparsed error      // why there is no page though there is a template
 
 	mu    sync.Mutex
 	ready *plan // nil: to be compiled
@@ -70,7 +71,7 @@ func New(db *Database, set *rules.Set, maxFragment int) (*Renderer, []Problem) {
 		if v.Template == nil {
 			continue
 		}
-		if c.page, c.unparsed = parsePage(v.Template); c.unparsed != nil {
+		if c.page, c.unparsed = page.Parse(v.Template); c.unparsed != nil {
 			problems = append(problems, Problem{Viewlet: v, Attr: templateAttr(v), Err: c.unparsed})
 		}
 	}
@@ -171,7 +172,7 @@ func (r *Renderer) checkViewlet(ctx context.Context, v *rules.Viewlet) ([]Proble
 	for _, col := range plan.query.columns {
 		columns = append(columns, col.name)
 	}
-	for _, err := range c.page.unknownFields(v.Params, columns) {
+	for _, err := range c.page.UnknownFields(v.Params, columns) {
 		problems = append(problems, Problem{Viewlet: v, Attr: templateAttr(v), Err: err})
 	}
 	return problems, nil

@@ -93,7 +93,7 @@ func (ch *chunk) wantsRows() bool {
 	if ch.c.page == nil {
 		return ch.c.rules.Rows
 	}
-	return ch.c.page.wantRows
+	return ch.c.page.WantsRows
 }
 
 // arguments gives what runs for the keys: one array for each param, or for a

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cdc-viewlet/cdc-viewlet/render/page"
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
 )
 
@@ -239,22 +240,9 @@ func TestDouble(t *testing.T) {
 		values = append(values, strconv.FormatFloat(random.NormFloat64()*math.Pow(10, float64(random.IntN(40)-20)), 'g', -1, 64))
 	}
 	for _, row := range s.text("SELECT v::float8 FROM unnest('{" + strings.Join(values, ",") + "}'::float8[]) v") {
-		d, err := decode(701, row[0])
+		d, err := page.Value(701, row[0])
 		if err != nil || fmt.Sprint(d) != row[0] {
 			t.Errorf("Postgres writes %s, and we %v; %v", row[0], d, err)
-		}
-	}
-}
-
-func TestDecodeFaults(t *testing.T) {
-	for oid, text := range map[uint32]string{21: "x", 701: "x", 114: "{", 3802: ""} {
-		if v, err := decode(oid, text); err == nil {
-			t.Errorf("%q as type %d gives %v, want an error", text, oid, v)
-		}
-	}
-	for oid, text := range map[uint32]string{1700: "", 16: "", 25: ""} {
-		if _, err := decode(oid, text); err != nil {
-			t.Errorf("an empty text as type %d: %v", oid, err)
 		}
 	}
 }
@@ -330,32 +318,6 @@ func FuzzArray(f *testing.F) {
 		want := []string{a, b, c}
 		if got := parseArray(t, string(appendArray(nil, want))); !slices.Equal(got, want) {
 			t.Fatalf("got %q, want %q", got, want)
-		}
-	})
-}
-
-func FuzzDecode(f *testing.F) {
-	for oid, text := range map[uint32]string{16: "t", 23: "-5", 701: "1e+20", 1700: "1.50", 3802: `{"a": [1, null, 1.0e3]}`, 25: "x"} {
-		f.Add(oid, text)
-	}
-	f.Fuzz(func(t *testing.T, oid uint32, text string) {
-		v, err := decode(oid, text)
-		if err != nil {
-			return
-		}
-		switch v := v.(type) {
-		case decimal:
-			if oid == 1700 && string(v) != text {
-				t.Fatalf("%q became %q", text, v)
-			}
-		case int64:
-			if again, err := decode(20, fmt.Sprint(v)); again != v || err != nil {
-				t.Fatalf("%q became %v, and that %v, %v", text, v, again, err)
-			}
-		case double:
-			if again, err := decode(701, fmt.Sprint(v)); again != v && v == v || err != nil {
-				t.Fatalf("%q became %v, and that %v, %v", text, v, again, err)
-			}
 		}
 	})
 }

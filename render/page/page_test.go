@@ -1,7 +1,8 @@
-package render
+package page
 
 import (
 	"bytes"
+	"io"
 	"strings"
 	"testing"
 
@@ -9,8 +10,8 @@ import (
 )
 
 // pageOf parses a template with partials as rules give them.
-func pageOf(name, source string, partials map[string]string) (*page, error) {
-	return parsePage(&rules.Template{Name: name, HTML: strings.HasSuffix(name, ".html"), Source: source, Partials: partials})
+func pageOf(name, source string, partials map[string]string) (*Page, error) {
+	return Parse(&rules.Template{Name: name, HTML: strings.HasSuffix(name, ".html"), Source: source, Partials: partials})
 }
 
 func TestPages(t *testing.T) {
@@ -67,7 +68,7 @@ func TestPages(t *testing.T) {
 		}
 		for range 2 {
 			var got bytes.Buffer
-			if err := p.execute(&got, data); err != nil || got.String() != c.want {
+			if err := p.Execute(&got, data); err != nil || got.String() != c.want {
 				t.Errorf("%s: got %s, %v\nwant %s", c.name, &got, err, c.want)
 			}
 		}
@@ -126,8 +127,7 @@ func TestEndlessRecursion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := limited{max: 1000}
-	if err := p.execute(&w, map[string]any{"on": true}); err == nil || !strings.Contains(err.Error(), "depth") {
+	if err := p.Execute(io.Discard, map[string]any{"on": true}); err == nil || !strings.Contains(err.Error(), "depth") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -149,7 +149,7 @@ func TestFunctionFaults(t *testing.T) {
 			continue
 		}
 		var out bytes.Buffer
-		if err := p.execute(&out, map[string]any{"a": nil}); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "f.txt:1") {
+		if err := p.Execute(&out, map[string]any{"a": nil}); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "f.txt:1") {
 			t.Errorf("%s: got %v, want %q at f.txt:1", source, err, want)
 		}
 	}
@@ -198,7 +198,7 @@ func TestUnknownFields(t *testing.T) {
 			t.Errorf("%s: %v", source, err)
 			continue
 		}
-		got := p.unknownFields([]string{"id"}, []string{"name", "meta"})
+		got := p.UnknownFields([]string{"id"}, []string{"name", "meta"})
 		for i, err := range got {
 			if !strings.Contains(err.Error(), "html:") {
 				t.Errorf("%s: %v does not tell where", source, err)
@@ -232,17 +232,7 @@ func TestColumnCalledRows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := p.unknownFields(nil, []string{"rows"}); len(got) != 0 {
+	if got := p.UnknownFields(nil, []string{"rows"}); len(got) != 0 {
 		t.Errorf("got %v", got)
-	}
-}
-
-func TestLimited(t *testing.T) {
-	w := limited{max: 5}
-	if _, err := w.Write([]byte("12345")); err != nil {
-		t.Error(err)
-	}
-	if _, err := w.Write([]byte("6")); err == nil || w.String() != "12345" {
-		t.Errorf("got %q, %v", &w.Buffer, err)
 	}
 }

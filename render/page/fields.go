@@ -1,4 +1,4 @@
-package render
+package page
 
 import (
 	"fmt"
@@ -21,7 +21,7 @@ const (
 
 // fieldCheck finds the columns that a template reads and its query does not have.
 type fieldCheck struct {
-	page    *page
+	page    *Page
 	params  []string
 	columns []string
 	visited map[visit]bool
@@ -42,9 +42,9 @@ type scope struct {
 	vars map[string]dotKind // $ and the declared ones
 }
 
-// unknownFields names, by file and line, each field that a template reads and
+// UnknownFields names, by file and line, each field that a template reads and
 // that is neither a param nor a column.
-func (p *page) unknownFields(params, columns []string) []error {
+func (p *Page) UnknownFields(params, columns []string) []error {
 	c := &fieldCheck{page: p, params: params, columns: columns, visited: map[visit]bool{}}
 	c.template(p.name, dotTop)
 	return c.wrong

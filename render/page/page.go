@@ -1,4 +1,4 @@
-package render
+package page
 
 import (
 	"errors"
@@ -14,18 +14,22 @@ import (
 	"github.com/cdc-viewlet/cdc-viewlet/rules"
 )
 
-// page is a template, parsed with the partials that it uses.
-type page struct {
-	name     string
-	execute  func(w io.Writer, data any) error
-	trees    map[string]*parse.Tree
-	wantRows bool // the template mentions rows
+// Page is a template, parsed with the partials that it uses.
+type Page struct {
+	// Execute writes the page of what the template is to see. It is for any
+	// goroutine.
+	Execute func(w io.Writer, data any) error
+	// WantsRows tells whether the template mentions rows.
+	WantsRows bool
+
+	name  string
+	trees map[string]*parse.Tree
 }
 
-// parsePage parses a template. An error says in which file and line, and what
+// Parse parses a template. An error says in which file and line, and what
 // to do.
-func parsePage(t *rules.Template) (*page, error) {
-	p := &page{name: t.Name, trees: map[string]*parse.Tree{}}
+func Parse(t *rules.Template) (*Page, error) {
+	p := &Page{name: t.Name, trees: map[string]*parse.Tree{}}
 	if err := p.parse(t.Name, t.Source); err != nil {
 		return nil, err
 	}
@@ -43,9 +47,9 @@ func parsePage(t *rules.Template) (*page, error) {
 	}
 	var err error
 	if t.HTML {
-		p.execute, err = p.html()
+		p.Execute, err = p.html()
 	} else {
-		p.execute, err = p.text()
+		p.Execute, err = p.text()
 	}
 	if err != nil {
 		return nil, err
@@ -55,8 +59,8 @@ func parsePage(t *rules.Template) (*page, error) {
 
 // parse adds a file's template and those that it defines. What is there
 // already stays: a template's own {{define}} goes over a partial's {{block}}.
-func (p *page) parse(name, source string) error {
-	p.wantRows = p.wantRows || strings.Contains(source, "rows")
+func (p *Page) parse(name, source string) error {
+	p.WantsRows = p.WantsRows || strings.Contains(source, "rows")
 	added := map[string]*parse.Tree{}
 	if _, err := parse.New(name).Parse(source, "", "", added, builtins, functions); err != nil {
 		return err
@@ -70,7 +74,7 @@ func (p *page) parse(name, source string) error {
 }
 
 // missing names the first template that is included and not there.
-func (p *page) missing(t *rules.Template) error {
+func (p *Page) missing(t *rules.Template) error {
 	known := slices.Sorted(maps.Keys(p.trees))
 	for _, name := range known {
 		tree := p.trees[name]
@@ -123,7 +127,7 @@ func calls(node parse.Node, sometimes bool) []call {
 }
 
 // cycle is a way from a template back to itself that every execution goes.
-func (p *page) cycle() []string {
+func (p *Page) cycle() []string {
 	var path []string
 	var visit func(name string) []string
 	done := map[string]bool{}
@@ -154,7 +158,7 @@ func (p *page) cycle() []string {
 	return nil
 }
 
-func (p *page) html() (func(io.Writer, any) error, error) {
+func (p *Page) html() (func(io.Writer, any) error, error) {
 	t := htmltemplate.New(p.name).Funcs(functions)
 	for name, tree := range p.trees {
 		if _, err := t.AddParseTree(name, tree.Copy()); err != nil {
@@ -176,7 +180,7 @@ func (p *page) html() (func(io.Writer, any) error, error) {
 	return t.Execute, nil
 }
 
-func (p *page) text() (func(io.Writer, any) error, error) {
+func (p *Page) text() (func(io.Writer, any) error, error) {
 	t := texttemplate.New(p.name).Funcs(functions).Funcs(texttemplate.FuncMap{printNull: nullAsNothing})
 	for name, tree := range p.trees {
 		tree = tree.Copy()

@@ -1,4 +1,4 @@
-package render
+package page
 
 import (
 	"encoding/json"
@@ -9,10 +9,10 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// decode gives a value in Postgres's text form as what a template makes most
+// Value gives a value in Postgres's text form as what a template makes most
 // of: bool, int64, double; decimal for numeric; decoded JSON; a string for all
 // else.
-func decode(oid uint32, text string) (any, error) {
+func Value(oid uint32, text string) (any, error) {
 	switch oid {
 	case pgtype.BoolOID:
 		return strings.HasPrefix(text, "t"), nil

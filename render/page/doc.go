@@ -1,0 +1,3 @@
+// Package page makes a fragment's bytes of a template and of rows as a template
+// sees them.
+package page
