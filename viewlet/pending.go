@@ -133,7 +133,11 @@ func (p *pending) take(withWhole bool) batch {
 	}
 	p.set, p.spare = p.swap()
 	if p.waiting.held && !b.empty() {
-		p.serving.include(p.waiting.origin)
+		from := p.waiting.origin
+		if p.whole && !withWhole {
+			from.then = nil // told once, when all of what waits is served
+		}
+		p.serving.include(from)
 	}
 	if p.whole && !withWhole {
 		return b // what waits goes on being held

@@ -64,3 +64,33 @@ func FuzzKey(f *testing.F) {
 		}
 	})
 }
+
+// A whole rendering that is asked for while another is under way is told of
+// once, when it is done, however many changes fall in meanwhile.
+func TestWholeAskedForDuringWholeIsToldOnce(t *testing.T) {
+	var r room
+	r.max = 100
+	var p pending
+	p.init(&r)
+	told := 0
+	whole := Refresh{Key: Key{Viewlet: "v"}, Via: Whole}
+	p.add([]Refresh{whole}, origin{floor: 1})
+	p.take(true)
+	p.add([]Refresh{whole}, origin{floor: 2, then: []func(error){func(error) { told++ }}})
+	for i := range 3 {
+		p.add([]Refresh{{Key: NewKey("v", string(rune('a'+i)))}}, origin{floor: 3})
+		p.take(false)
+	}
+	p.done()
+	if told != 0 {
+		t.Errorf("told %d times before it was rendered", told)
+	}
+	if floor, held := p.floorHeld(); !held || floor != 2 {
+		t.Errorf("held is %v %v, want 2", floor, held)
+	}
+	p.take(true)
+	p.done()
+	if told != 1 {
+		t.Errorf("told %d times, want once", told)
+	}
+}
