@@ -83,7 +83,25 @@ func (f Files) parse(src []byte, name string, isJSON bool, p *Problems) (body hc
 		file = &hcl.File{Bytes: src, Body: hcl.EmptyBody()}
 	}
 	f[name] = file
-	return file.Body, p.Add(diags)
+	return file.Body, p.Add(oncePerPlace(diags))
+}
+
+// oncePerPlace leaves out what only goes on with the problem before it: of a
+// quote that is missing, HCL complains on every line until the next one.
+func oncePerPlace(diags hcl.Diagnostics) hcl.Diagnostics {
+	var kept hcl.Diagnostics
+	ends := map[string]int{} // line where the last problem of that kind ends
+	for _, d := range diags {
+		if d.Subject == nil {
+			kept = append(kept, d)
+			continue
+		}
+		if end, told := ends[d.Detail]; !told || d.Subject.Start.Line > end {
+			kept = append(kept, d)
+		}
+		ends[d.Detail] = d.Subject.End.Line
+	}
+	return kept
 }
 
 // ReadText reads a text file of bounded size.
