@@ -34,10 +34,7 @@ func (d *decoder) viewlet(file string, b *hcl.Block) {
 	// Calls of a viewlet that is wrong itself are still checked against it.
 	d.Viewlets = append(d.Viewlets, v)
 	d.viewlets[v.Name], d.names.Viewlets[v.Name] = v, params
-	if !ok {
-		return
-	}
-	if good {
+	if good && (ok || attrs["params"] != nil) { // else it may be params that is misspelled
 		v.Query = d.query(attrs["query"], params)
 	}
 	v.All = d.query(attrs["all"], nil)
