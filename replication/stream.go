@@ -222,7 +222,7 @@ func (s *Stream) message(kind byte, body []byte, sink viewlet.Sink) error {
 		return nil
 	case 'S':
 		return nil // ParameterStatus: a setting that the server reports has changed
-	case 'c':
+	case 'c', 'C': // CopyDone; or CommandComplete, which is how a server that shuts down takes leave
 		return errors.New("the server has ended the stream")
 	}
 	return fmt.Errorf("read: unexpected message of type %q", kind)

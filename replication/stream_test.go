@@ -626,6 +626,7 @@ func TestUnexpectedMessages(t *testing.T) {
 		{'d', "w" + strings.Repeat("\x00", 24) + "?", "unknown type"},
 		{'E', "SERROR\x00C57P01\x00Mgo away\x00\x00", "go away"},
 		{'c', "", "has ended the stream"},
+		{'C', "COPY 0\x00", "has ended the stream"},
 	} {
 		if err := (&Stream{}).message(c.kind, []byte(c.body), newRecorder()); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q %q gives %v, want %q", c.kind, c.body, err, c.want)
