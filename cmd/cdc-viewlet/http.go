@@ -25,9 +25,14 @@ type served struct{ d *daemon }
 
 // Viewlet is a method of web.Rules.
 func (s served) Viewlet(name string) (web.Viewlet, error) {
-	v := s.d.edition().set.Viewlet(name)
+	set := s.d.edition().set
+	v := set.Viewlet(name)
 	if v == nil {
-		return web.Viewlet{}, web.UnknownViewletError{Reason: fmt.Sprintf("there is no viewlet %q.%s", name, s.d.edition().set.Suggest(name))}
+		reason := fmt.Sprintf("there is no viewlet %q", name)
+		if like := set.Suggest(name); like != "" {
+			reason += "." + like
+		}
+		return web.Viewlet{}, web.UnknownViewletError{Reason: reason}
 	}
 	return web.Viewlet{Params: len(v.Params), ContentType: contentType(v)}, nil
 }
