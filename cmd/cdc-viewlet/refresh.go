@@ -10,7 +10,6 @@ import (
 
 	"github.com/cdc-viewlet/cdc-viewlet/cache"
 	"github.com/cdc-viewlet/cdc-viewlet/render"
-	"github.com/cdc-viewlet/cdc-viewlet/rules"
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
 )
 
@@ -32,50 +31,38 @@ viewlet is rendered, and fragments whose instance is gone are deleted.`,
 }
 
 func (a *app) refresh(ctx context.Context, name string, args []string) error {
-	set, err := a.loadRules()
+	v, err := a.openViewlet(ctx, name)
 	if err != nil {
 		return err
 	}
-	if err := knows(set, name); err != nil {
-		return err
-	}
-	redis, err := a.openCache(ctx, set)
+	defer v.db.Close()
+	redis, err := a.openCache(ctx, v.set)
 	if err != nil {
 		return err
 	}
 	defer redis.Close()
-	db, err := a.openDatabase(ctx, set)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	r, problems := render.New(db, set, a.maxFragment)
-	if diags := asDiagnostics(set, problemsOf(problems, name)); diags.HasErrors() {
-		a.tell(set, diags)
-		return errReported
-	}
 	ask := viewlet.Refresh{Key: viewlet.Key{Viewlet: name}, Via: viewlet.Whole}
-	if len(args) > 0 || len(set.Viewlet(name).Params) == 0 {
-		key, err := a.canonical(ctx, set, r, name, args)
+	if len(args) > 0 || len(v.set.Viewlet(name).Params) == 0 {
+		key, err := a.canonical(ctx, v.set, v.renderer, name, args)
 		if err != nil {
 			return err
 		}
 		ask = viewlet.Refresh{Key: key}
 	}
-	return a.refreshNow(ctx, set, redis, db, r, ask)
+	return a.refreshNow(ctx, v, redis, ask)
 }
 
 // refreshNow sends one refresh through a pipeline that no changes come into.
-func (a *app) refreshNow(ctx context.Context, set *rules.Set, redis *cache.Cache, db *render.Database, r *render.Renderer, ask viewlet.Refresh) error {
-	bar := a.bar("rendering "+ask.Viewlet, a.estimate(ctx, r, ask))
+func (a *app) refreshNow(ctx context.Context, v *opened, redis *cache.Cache, ask viewlet.Refresh) error {
+	bar := a.bar("rendering "+ask.Viewlet, a.estimate(ctx, v.renderer, ask))
 	began := time.Now()
 	var done viewlet.Pass
 	pipe := viewlet.New(viewlet.Config{
 		Lanes: []viewlet.Lane{{Viewlet: ask.Viewlet}},
-		Match: set, Render: r, Store: &store{cache: redis, set: set}, Backoff: newBackoff, Log: a.log,
+		Match: v.set, Render: v.renderer, Store: &store{cache: redis, set: v.set}, Backoff: newBackoff, Log: a.log,
 		Observe: func(p viewlet.Pass) { add(&done, p) },
 	})
-	committing, err := db.Committing(ctx)
+	committing, err := v.db.Committing(ctx)
 	if err != nil {
 		return err
 	}
