@@ -288,3 +288,32 @@ func TestClear(t *testing.T) {
 		t.Errorf("left are %q", left)
 	}
 }
+
+// Whoever is always slower than a SCAN comes to an end all the same.
+func TestSweepSlowerThanScan(t *testing.T) {
+	c, _ := setup(t, Config{})
+	const many = 4 * partsAhead * scanCount
+	fragments := make([]viewlet.Fragment, many)
+	for i := range fragments {
+		fragments[i] = viewlet.Fragment{Key: viewlet.NewKey("slow", fmt.Sprint(i)), LSN: 1, Body: []byte("x")}
+	}
+	must(c.Store(t.Context(), fragments, Options{}))(t)
+	yielded := 0
+	err := c.Sweep(t.Context(), "slow", func(keys []viewlet.Key, _ []string) error {
+		if yielded += len(keys); yielded > 3*many {
+			return errors.New("it is swept again and again")
+		}
+		for range 3 { // what a warm-up does with each piece, or more
+			if _, err := c.Stale(t.Context(), keys, 1); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if yielded < many {
+		t.Errorf("%d of %d keys", yielded, many)
+	}
+}

@@ -19,7 +19,8 @@ import (
 //
 // A SCAN goes over all of Redis, whatever it looks for. Sweeps of many
 // viewlets that are asked for at one time share one. Whoever does not keep up
-// with it is not waited for: it misses something, and is swept once more.
+// with it is not waited for: it misses something, and gets a scan of its own,
+// which waits for it.
 func (c *Cache) Sweep(ctx context.Context, name string, yield func(keys []viewlet.Key, orphans []string) error) error {
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
@@ -50,6 +51,7 @@ type sweep struct {
 	found  chan part       // closed at the end
 	err    error           // set before that
 	missed bool            // found was full: the scan's alone
+	alone  bool            // the scan is for nobody else, and waits
 }
 
 // partsAhead is how far a scan may be ahead of who reads it.
@@ -87,9 +89,9 @@ func (s *sweeps) run(c *Cache) {
 		}
 		err := c.scanFor(together)
 		for _, one := range together {
-			if one.missed && err == nil && someoneLeft([]*sweep{one}) == nil {
-				one.missed = false
-				s.again(one)
+			if one.missed && err == nil {
+				one.alone = true
+				go one.finish(c.scanFor)
 				continue
 			}
 			one.err = err
@@ -98,10 +100,26 @@ func (s *sweeps) run(c *Cache) {
 	}
 }
 
-func (s *sweeps) again(one *sweep) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.waiting = append(s.waiting, one)
+// finish scans for the sweep alone.
+func (s *sweep) finish(scan func([]*sweep) error) {
+	s.err = scan([]*sweep{s})
+	close(s.found)
+}
+
+// give hands over what was found. It waits only where nobody else does.
+func (s *sweep) give(p part) {
+	if s.alone {
+		select {
+		case s.found <- p:
+		case <-s.gone:
+		}
+		return
+	}
+	select {
+	case s.found <- p:
+	default:
+		s.missed = true
+	}
 }
 
 func (s *sweeps) next() []*sweep {
@@ -126,11 +144,7 @@ func (c *Cache) scanFor(together []*sweep) error {
 		}
 		for name, p := range parts {
 			for _, s := range byName[name] {
-				select {
-				case s.found <- *p:
-				default:
-					s.missed = true
-				}
+				s.give(*p)
 			}
 		}
 		return someoneLeft(together)
