@@ -30,7 +30,7 @@ func Tables(ctx context.Context, conn *pgconn.PgConn, names []viewlet.TableName)
 	if len(wanted) == 0 {
 		return tables, nil
 	}
-	rows, err := query(ctx, conn, fmt.Sprintf(tablesSQL, strings.Join(wanted, ", ")))
+	rows, err := query(ctx, conn, fmt.Sprintf(tablesSQL, strings.Join(wanted, ", "), serverVersion(conn) >= 18))
 	if err != nil {
 		return nil, fmt.Errorf("read the catalog: %w", err)
 	}
@@ -78,6 +78,8 @@ func table(rows []row) viewlet.Table {
 			Identity:  r.bool(11),
 			Generated: r.bool(12),
 			Toastable: r.bool(13),
+			Stored:    r.bool(15),
+			Virtual:   r.bool(16),
 		})
 		if !r.null(14) {
 			key = append(key, r)
@@ -92,11 +94,13 @@ func table(rows []row) viewlet.Table {
 
 // tablesSQL takes the names as (number, schema, name). Which index is a replica
 // identity is what RelationGetIndexList says: a deferrable one is none, nor are
-// the columns that an index only includes.
+// the columns that an index only includes. streamed are the kinds of columns,
+// pg_attribute.attgenerated, that a publication can have.
 //
 // https://www.postgresql.org/docs/current/logical-replication-publication.html#LOGICAL-REPLICATION-PUBLICATION-REPLICA-IDENTITY
 const tablesSQL = `
 WITH wanted(ord, nsp, rel) AS (VALUES %s),
+streamed(kind) AS (SELECT '' UNION ALL SELECT 's' WHERE %t),
 t AS (
 	SELECT w.ord, c.oid, s.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident, c.relispartition
 	FROM wanted w
@@ -121,7 +125,7 @@ told AS (
 	JOIN pg_catalog.pg_attribute a ON a.attrelid = h.oid AND a.attnum > 0 AND NOT a.attisdropped
 	LEFT JOIN pg_catalog.pg_index i ON i.indrelid = h.oid AND i.indisvalid AND i.indimmediate
 		AND CASE h.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident END
-	WHERE h.relreplident = 'f' AND a.attgenerated = ''
+	WHERE h.relreplident = 'f' AND a.attgenerated::text IN (SELECT kind FROM streamed)
 	   OR a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts-1])
 	GROUP BY h.root, a.attname
 )
@@ -133,8 +137,9 @@ SELECT t.ord, t.oid, t.nspname, t.relname, t.relkind, t.relpersistence,
 		WHERE c.oid = pg_catalog.pg_partition_root(t.oid)
 	) END,
 	a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypid,
-	coalesce(told.n = h.n, false), a.attgenerated <> '', a.attstorage <> 'p',
-	pg_catalog.array_position((i.indkey::int2[])[0:i.indnkeyatts-1], a.attnum)
+	coalesce(told.n = h.n, false), a.attgenerated::text NOT IN (SELECT kind FROM streamed), a.attstorage <> 'p',
+	pg_catalog.array_position((i.indkey::int2[])[0:i.indnkeyatts-1], a.attnum),
+	a.attgenerated = 's' AND a.attgenerated::text IN (SELECT kind FROM streamed), a.attgenerated = 'v'
 FROM t
 LEFT JOIN heaps h ON h.root = t.oid
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped

@@ -116,6 +116,23 @@ func unprivileged(dir string) (*syscall.SysProcAttr, error) {
 	return attr, os.Chown(dir, uid, gid)
 }
 
+// client is one of Postgres's client programs, which not every PGBIN has.
+func client(t testing.TB, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	if cmd := program(name, args...); executable(cmd.Path) {
+		return cmd
+	}
+	if !executable(name) {
+		t.Skipf("there is no %s", name)
+	}
+	return exec.Command(name, args...)
+}
+
+func executable(name string) bool {
+	_, err := exec.LookPath(name)
+	return err == nil
+}
+
 // program is one of Postgres's programs: of PGBIN, else of the newest version
 // that Debian has installed, else of PATH.
 func program(name string, args ...string) *exec.Cmd {

@@ -131,7 +131,7 @@ func (f facts) problems(cfg Config, tables []viewlet.Table) Problems {
 	for _, t := range tables {
 		p := unpublishable(t)
 		if p == nil {
-			p = unidentified(t)
+			p = unwritable(t)
 		}
 		all = append(all, p)
 	}

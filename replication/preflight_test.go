@@ -134,6 +134,9 @@ func TestPreflightOfAnothersSlot(t *testing.T) {
 }
 
 func TestPreflightOfAStandby(t *testing.T) {
+	if !executable(program("pg_basebackup").Path) {
+		t.Skip("beside the server there is no pg_basebackup, and another version's will not do")
+	}
 	primary := newServer(t, "", "wal_level=logical")
 	db := &database{server: primary, name: "postgres", sql: dial(t, primary.url("postgres"))}
 	db.sql.exec("CREATE TABLE a (id int PRIMARY KEY)")

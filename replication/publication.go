@@ -11,10 +11,24 @@ import (
 )
 
 // publishOptions are those of our publication: all operations, and a change of
-// a partition told as one of the table that the rules name.
+// a partition told as one of the table that the rules name. Stored generated
+// columns are published where Postgres can: of a table with REPLICA IDENTITY FULL
+// it would otherwise refuse every UPDATE and DELETE.
 //
 // https://www.postgresql.org/docs/current/sql-createpublication.html
-const publishOptions = "publish = 'insert, update, delete, truncate', publish_via_partition_root = true"
+func publishOptions(tables []viewlet.Table) string {
+	options := "publish = 'insert, update, delete, truncate', publish_via_partition_root = true"
+	if slices.ContainsFunc(tables, stored) {
+		options += ", publish_generated_columns = stored"
+	}
+	return options
+}
+
+// stored reports whether the table has a generated column that is in the stream
+// only if the publication says so.
+func stored(t viewlet.Table) bool {
+	return slices.ContainsFunc(t.Columns, func(c viewlet.TableColumn) bool { return c.Stored })
+}
 
 // Publish makes the publication have exactly these tables, and tells whether
 // it had to be altered for that, and which of them were not wholly in it. What
@@ -65,6 +79,7 @@ type publication struct {
 	allTables bool
 	mayAlter  bool     // the role owns it
 	whole     bool     // all operations, told by the root, no filters, no schemas
+	stored    bool     // stored generated columns too; so it is before Postgres 18, where none has them
 	tables    []uint32 // OIDs of its tables, in order
 }
 
@@ -84,7 +99,7 @@ func readPublication(ctx context.Context, conn *pgconn.PgConn, name string) (pub
 		return publication{}, nil
 	}
 	head := rows[0]
-	pub := publication{exists: true, allTables: head.bool(0), mayAlter: head.bool(1), whole: head.bool(2)}
+	pub := publication{exists: true, allTables: head.bool(0), mayAlter: head.bool(1), whole: head.bool(2), stored: head.bool(5)}
 	for _, r := range rows {
 		if r.null(3) {
 			continue // a publication without tables
@@ -96,13 +111,15 @@ func readPublication(ctx context.Context, conn *pgconn.PgConn, name string) (pub
 	return pub, nil
 }
 
-// Row filters and column lists exist since Postgres 15; jsonb reads the
-// columns that hold them where they are.
+// Row filters and column lists exist since Postgres 15, and the choice of
+// generated columns since 18; jsonb reads the columns that hold them where they
+// are.
 const publicationSQL = `
 SELECT p.puballtables, pg_catalog.pg_has_role(p.pubowner, 'USAGE'),
 	p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate AND p.pubviaroot AND NOT %s,
 	r.prrelid,
-	(to_jsonb(r) ->> 'prqual') IS NOT NULL OR (to_jsonb(r) ->> 'prattrs') IS NOT NULL
+	(to_jsonb(r) ->> 'prqual') IS NOT NULL OR (to_jsonb(r) ->> 'prattrs') IS NOT NULL,
+	coalesce(to_jsonb(p) ->> 'pubgencols' = 's', true)
 FROM pg_catalog.pg_publication p
 LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid
 WHERE p.pubname = %s`
@@ -115,7 +132,7 @@ func (p publication) covers(tables []viewlet.Table) bool {
 // lacks gives the tables of which not every change is published.
 func (p publication) lacks(tables []viewlet.Table) (lacking []viewlet.Table) {
 	for _, t := range unique(tables) {
-		if _, found := slices.BinarySearch(p.tables, t.OID); !found || !p.exists || !p.whole {
+		if _, found := slices.BinarySearch(p.tables, t.OID); !found || !p.exists || !p.whole || !p.stored && stored(t) {
 			lacking = append(lacking, t)
 		}
 	}
@@ -137,7 +154,7 @@ func (p publication) remedy(cfg Config, tables []viewlet.Table) string {
 	}
 	name := quoteIdent(cfg.Publication)
 	return fmt.Sprintf("ALTER PUBLICATION %s SET TABLE\n%s;\nALTER PUBLICATION %s SET (%s);\n",
-		name, tableList(tables), name, publishOptions)
+		name, tableList(tables), name, publishOptions(tables))
 }
 
 func mayNotPublish(cfg Config, why, sql string) Problem {
@@ -168,7 +185,7 @@ func createPublicationSQL(cfg Config, tables []viewlet.Table) string {
 	if len(tables) > 0 {
 		list = " FOR TABLE\n" + tableList(tables) + "\n"
 	}
-	return fmt.Sprintf("CREATE PUBLICATION %s%s WITH (%s);\n", quoteIdent(cfg.Publication), list, publishOptions)
+	return fmt.Sprintf("CREATE PUBLICATION %s%s WITH (%s);\n", quoteIdent(cfg.Publication), list, publishOptions(tables))
 }
 
 func dropPublicationSQL(cfg Config) string {

@@ -45,9 +45,36 @@ func unpublishable(t viewlet.Table) *Problem {
 	return nil
 }
 
-// unidentified says that publishing the table would break it for who writes to
-// it: Postgres refuses an UPDATE or a DELETE of a published table that has no
-// replica identity. Nil when it has one.
+// unwritable says that publishing the table would break it for who writes to
+// it; nil when it would not.
+func unwritable(t viewlet.Table) *Problem {
+	if p := unpublishedIdentity(t); p != nil {
+		return p
+	}
+	return unidentified(t)
+}
+
+// unpublishedIdentity is for REPLICA IDENTITY FULL, with which each column has to
+// be published, and a virtual generated one cannot be.
+//
+// https://www.postgresql.org/docs/current/logical-replication-gencols.html
+func unpublishedIdentity(t viewlet.Table) *Problem {
+	if t.Identity != viewlet.IdentityFull {
+		return nil
+	}
+	for _, c := range t.Columns {
+		if c.Virtual {
+			return &Problem{
+				fmt.Sprintf("%s.%s has REPLICA IDENTITY FULL and a virtual generated column, %s: once it is published, Postgres refuses to UPDATE or DELETE its rows", t.Schema, t.Name, c.Name),
+				fmt.Sprintf("ALTER TABLE %s REPLICA IDENTITY DEFAULT; -- with a primary key; or make the column STORED", quoteTable(t)),
+			}
+		}
+	}
+	return nil
+}
+
+// unidentified is for a table without a replica identity: once it is published,
+// Postgres refuses an UPDATE or a DELETE of it.
 //
 // https://www.postgresql.org/docs/current/logical-replication-publication.html
 func unidentified(t viewlet.Table) *Problem {

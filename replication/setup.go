@@ -92,7 +92,7 @@ func SetupSQL(cfg Config, tables []viewlet.Table) (string, error) {
 	for _, t := range tables {
 		if p := unpublishable(t); p != nil {
 			fmt.Fprintf(&sql, "-- left out: %s\n", p.What)
-		} else if p := unidentified(t); p != nil {
+		} else if p := unwritable(t); p != nil {
 			fmt.Fprintf(&sql, "-- %s\n%s\n", p.What, p.Cure)
 		}
 	}

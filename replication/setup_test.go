@@ -117,6 +117,62 @@ func TestSetupLeavesAStreamAlone(t *testing.T) {
 	s.want(t, "begin", "insert public.b new id=2", "commit")
 }
 
+// TestGeneratedColumns: publishing a table whose replica identity is all of it
+// does not stop anybody from writing to it. Postgres 18 would refuse, unless its
+// stored generated columns are published too.
+func TestGeneratedColumns(t *testing.T) {
+	db := shared.database(t)
+	db.sql.exec("CREATE TABLE a (id int PRIMARY KEY, n int, twice int GENERATED ALWAYS AS (n * 2) STORED); ALTER TABLE a REPLICA IDENTITY FULL")
+	db.sql.exec("INSERT INTO a VALUES (1, 1)")
+	cfg := db.cfg()
+	twice := func(n int) string {
+		if serverVersion(db.sql.conn) < 18 {
+			return ""
+		}
+		return fmt.Sprintf(" twice=%d", 2*n)
+	}
+	for i, before := range []string{"", "CREATE PUBLICATION " + quoteIdent(cfg.Publication) + " FOR TABLE a WITH (publish_via_partition_root)"} {
+		db.sql.exec("DROP PUBLICATION IF EXISTS " + quoteIdent(cfg.Publication))
+		db.sql.exec(before)
+		tables := db.tables(t, "a")
+		if err := Preflight(t.Context(), cfg, tables); err != nil {
+			t.Error(err)
+		}
+		db.publish(t, cfg, "a")
+		if _, changed, err := Publish(t.Context(), cfg, tables); changed || err != nil {
+			t.Errorf("Publish after Setup = %v, %v", changed, err)
+		}
+		s := open(t, cfg, newRecorder())
+		db.sql.exec("UPDATE a SET n = n + 1")
+		s.want(t, "begin", fmt.Sprintf("update public.a old id=1 n=%d%s new id=1 n=%d%s", i+1, twice(i+1), i+2, twice(i+2)), "commit")
+		s.Confirm(s.commit(t))
+		s.stop(t)
+	}
+}
+
+// TestVirtualColumn: with one, REPLICA IDENTITY FULL stops who writes.
+func TestVirtualColumn(t *testing.T) {
+	db := shared.database(t)
+	if serverVersion(db.sql.conn) < 18 {
+		t.Skip("virtual generated columns exist since Postgres 18")
+	}
+	db.sql.exec("CREATE TABLE a (id int PRIMARY KEY, n int, twice int GENERATED ALWAYS AS (n * 2) VIRTUAL); ALTER TABLE a REPLICA IDENTITY FULL")
+	db.sql.exec("INSERT INTO a VALUES (1, 1)")
+	cfg := db.cfg()
+	tables := db.tables(t, "a")
+	err := Preflight(t.Context(), cfg, tables)
+	checkProblem(t, "Preflight", err, []string{"virtual generated column, twice", "REPLICA IDENTITY DEFAULT"})
+	db.publish(t, cfg, "a")
+	if _, err := query(t.Context(), db.sql.conn, "UPDATE a SET n = 2"); err == nil {
+		t.Error("an UPDATE went well, so there is nothing to refuse")
+	}
+	db.sql.exec(unwritable(tables[0]).Cure)
+	db.sql.exec("UPDATE a SET n = 2")
+	if err := Preflight(t.Context(), cfg, db.tables(t, "a")); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestSlowSlot: a slot waits for open transactions, and says so.
 func TestSlowSlot(t *testing.T) {
 	db := shared.database(t)
@@ -316,7 +372,7 @@ func TestSetupSQL(t *testing.T) {
 // psql runs SQL as a DBA does.
 func (db *database) psql(t testing.TB, sql string) {
 	t.Helper()
-	cmd := program("psql", "-X", "-v", "ON_ERROR_STOP=1", "-d", db.url(db.name))
+	cmd := client(t, "psql", "-X", "-v", "ON_ERROR_STOP=1", "-d", db.url(db.name))
 	cmd.Stdin = strings.NewReader(sql)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("psql: %v\n%s\n%s", err, out, sql)

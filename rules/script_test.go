@@ -51,7 +51,7 @@ func parseCatalog(tb testing.TB, text string) catalog {
 		default:
 			col := viewlet.TableColumn{
 				Name: words[0], Type: words[1], TypeOID: typeOIDs[words[1]],
-				Identity: slices.Contains(words, "key"), Toastable: slices.Contains(words, "toast"), Generated: slices.Contains(words, "generated"),
+				Identity: slices.Contains(words, "key"), Toastable: slices.Contains(words, "toast"), Generated: slices.Contains(words, "generated") || slices.Contains(words, "virtual"), Virtual: slices.Contains(words, "virtual"),
 			}
 			if col.TypeOID == 0 {
 				tb.Fatalf("unknown type in %q", line)

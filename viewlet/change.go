@@ -126,7 +126,9 @@ type TableColumn struct {
 	Type      string // format_type(): character varying(20)
 	TypeOID   uint32
 	Identity  bool // sent with the old row of every UPDATE that changes it and of every DELETE
-	Generated bool // a generated column, which the stream leaves out
+	Generated bool // a generated column that the stream leaves out
+	Stored    bool // a generated column that the stream has if the publication says so: a stored one, since Postgres 18
+	Virtual   bool // a virtual generated column, which is Generated too
 	Toastable bool // its value may be stored out of line, and then be Unchanged
 }
 

@@ -86,9 +86,16 @@ func identified(t *viewlet.Table) bool {
 	return slices.ContainsFunc(t.Columns, func(of viewlet.TableColumn) bool { return of.Identity })
 }
 
-// identityFull is the remedy for old values that are not sent.
+// identityFull is the remedy for old values that are not sent. It would stop
+// every UPDATE and DELETE of a table that has a virtual generated column.
+//
+// https://www.postgresql.org/docs/current/logical-replication-gencols.html
 func identityFull(r *rule.Rule) string {
 	remedy := "Send it: ALTER TABLE " + sqlName(r.Bound) + " REPLICA IDENTITY FULL;"
+	virtual := slices.IndexFunc(r.Bound.Columns, func(of viewlet.TableColumn) bool { return of.Virtual })
+	if virtual >= 0 {
+		remedy += " but only after making " + r.Bound.Columns[virtual].Name + " a STORED column: with a virtual one Postgres would refuse every UPDATE and DELETE."
+	}
 	if r.Bound.Kind == 'p' {
 		remedy += " and the same for each of its partitions."
 	}
