@@ -13,8 +13,10 @@ import (
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
 )
 
-// recorder is a Sink that writes down what it is given, a line each.
+// recorder is a Sink that writes down what it is given, a line each. It leaves
+// out transactions in which nothing is published: Postgres 14 tells of them.
 type recorder struct {
+	begun   string // the transaction's line, until something comes of it
 	lines   chan string
 	commits chan viewlet.LSN
 	idle    atomic.Uint64
@@ -34,6 +36,15 @@ func (r *recorder) Begin(tx viewlet.Tx) {
 	if tx.XID == 0 || tx.FinalLSN == 0 || time.Since(tx.Committed).Abs() > time.Hour {
 		line = fmt.Sprintf("begin with a wrong head: %+v", tx)
 	}
+	r.begun = line
+}
+
+// write writes a line down, below that of its transaction.
+func (r *recorder) write(line string) {
+	if r.begun != "" {
+		r.lines <- r.begun
+		r.begun = ""
+	}
 	r.lines <- line
 }
 
@@ -46,17 +57,21 @@ func (r *recorder) Change(c *viewlet.Change) error {
 		line += " new" + tuple(c.Rel, c.New)
 	}
 	r.rels = append(r.rels, c.Rel)
-	r.lines <- line
+	r.write(line)
 	return nil
 }
 
 func (r *recorder) Message(m viewlet.Message) error {
-	r.lines <- fmt.Sprintf("message %s %s", m.Prefix, m.Content)
+	r.write(fmt.Sprintf("message %s %s", m.Prefix, m.Content))
 	return nil
 }
 
 func (r *recorder) Commit(end viewlet.LSN) error {
-	r.lines <- "commit"
+	if r.begun != "" {
+		r.begun = ""
+		return nil
+	}
+	r.write("commit")
 	r.commits <- end
 	return nil
 }
