@@ -124,9 +124,10 @@ func (db *Database) Name() string { return db.pool.Config().ConnConfig.Database 
 func (db *Database) Close() { db.pool.Close() }
 
 // position reads the WAL position that everything visible now is before, and
-// what is visible. On a standby it is what has been replayed.
+// what is visible. On a standby it is what has been replayed. What is not
+// flushed does not count: a crash takes it back, and then LSNs come again.
 const positionSQL = `SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
-	ELSE pg_current_wal_insert_lsn() END, pg_current_snapshot()`
+	ELSE pg_current_wal_flush_lsn() END, pg_current_snapshot()`
 
 // Snapshot tells which transactions a query that starts now would see.
 func (db *Database) Snapshot(ctx context.Context) (viewlet.Snapshot, error) {

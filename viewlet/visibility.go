@@ -19,7 +19,7 @@ type Snapshot struct {
 	Xmin uint64   // every transaction below is seen
 	Xmax uint64   // none from here on is
 	Xip  []uint64 // those between that are in progress, ascending
-	LSN  LSN      // the WAL's insert position, read in the same statement
+	LSN  LSN      // what of the WAL is flushed, read in the same statement
 }
 
 // ParseSnapshot reads Postgres's text form of a pg_snapshot, xmin:xmax:xip,...
