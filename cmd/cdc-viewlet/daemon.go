@@ -308,6 +308,9 @@ func logWarming(log *slog.Logger, s viewlet.Status) {
 	log.Info("warming up", "viewlets_to_go", warming, "rendered", rendered(s))
 }
 
+// goneFingerprint is of no viewlet: some of its fragments may be there still.
+const goneFingerprint = "gone"
+
 // stock is what a session begins with.
 type stock struct {
 	stale      []string // viewlets to be rendered whole
@@ -329,9 +332,14 @@ func (d *daemon) takeStock(ctx context.Context, ed *edition, stream *replication
 	}
 	var s stock
 	for name := range state.Fingerprints {
-		if ed.set.Viewlet(name) == nil {
-			s.gone = append(s.gone, name)
+		if ed.set.Viewlet(name) != nil {
+			continue
 		}
+		// Should it come back before all is deleted, nothing of it is good.
+		if err := d.cache.SaveFingerprint(ctx, name, goneFingerprint); err != nil {
+			return stock{}, err
+		}
+		s.gone = append(s.gone, name)
 	}
 	if why := gap(state, ed.cfg.Slot, d.db.Name(), stream, made.SlotCreated); why != "" {
 		d.app.log.Info("everything is rendered afresh", "why", why)
@@ -360,7 +368,7 @@ func (d *daemon) beginAnew(ctx context.Context, ed *edition, old cache.State, st
 		LSN: stream.Start, Fingerprints: map[string]string{},
 	}
 	for _, name := range gone {
-		anew.Fingerprints[name] = old.Fingerprints[name]
+		anew.Fingerprints[name] = goneFingerprint
 	}
 	if old.System != anew.System || old.Timeline != anew.Timeline {
 		if err := d.cache.ForgetGuards(ctx); err != nil {
