@@ -173,11 +173,12 @@ func (d *daemon) session(ctx context.Context) error {
 		return err
 	}
 	defer stream.Close() // again, when it was run
-	if made.PublicationPending {
-		if made.Added, _, err = replication.Publish(ctx, cfg, ed.tables); err != nil {
-			return err
-		}
+	// Whoever had the slot until now may have had other rules.
+	added, _, err := replication.Publish(ctx, cfg, ed.tables)
+	if err != nil {
+		return err
 	}
+	made.Added = append(made.Added, added...)
 	begin, err := d.takeStock(ctx, ed, stream, made)
 	if err != nil {
 		return err
