@@ -232,7 +232,9 @@ func (l *lane) all(ctx context.Context, b *batch, done *Pass) error {
 			return err
 		}
 	}
-	if err := l.p.cfg.Store.Older(ctx, l.Viewlet, since.LSN, step); err != nil {
+	// What was written at since may be from before: the position stands still
+	// while Postgres writes nothing.
+	if err := l.p.cfg.Store.Older(ctx, l.Viewlet, since.LSN+1, step); err != nil {
 		return err
 	}
 	done.Refreshes++
