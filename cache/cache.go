@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -48,6 +49,7 @@ type Cache struct {
 	perCall int // the most fragments in one script call
 	failed  failedSet
 	sweeps  sweeps
+	run     atomic.Pointer[string] // Redis's run_id when the State was read; nil: it was not
 	scripts struct{ store, keep, state *redis.Script }
 }
 

@@ -16,9 +16,10 @@ import (
 //go:embed state.lua
 var stateLua string
 
-// ErrEmpty says that there is no State in Redis: nothing was ever written
-// there, or it has lost everything.
-var ErrEmpty = errors.New("redis holds no state: it is new, or was emptied")
+// ErrEmpty says that there is no State in Redis, because nothing was ever
+// written there, or it has lost everything; or that Redis was restarted since
+// the State was read, and may have lost what was written last.
+var ErrEmpty = errors.New("redis holds no state: it is new, was emptied or restarted")
 
 // State is what the fragments in Redis were rendered from.
 type State struct {
@@ -34,11 +35,20 @@ type State struct {
 
 const fingerprintPrefix = "viewlet:"
 
-// State reads the state; when there is none its System is empty.
+// State reads the state; when there is none its System is empty. From then on
+// what is saved of it is refused if Redis was restarted: a process that begins
+// from a file has lost what was written after it.
 func (c *Cache) State(ctx context.Context) (State, error) {
 	s := State{Fingerprints: make(map[string]string)}
 	var fields map[string]string
 	err := c.exchange(ctx, func(ctx context.Context) (err error) {
+		info, err := c.rdb.Eval(ctx, "return redis.call('INFO', 'server')", []string{c.names.state()}).Text()
+		if err != nil {
+			return err
+		}
+		_, run, _ := strings.Cut(info, "run_id:")
+		run, _, _ = strings.Cut(run, "\r")
+		c.run.Store(&run)
 		fields, err = c.rdb.HGetAll(ctx, c.names.state()).Result()
 		return err
 	})
@@ -126,8 +136,12 @@ func (c *Cache) DropFingerprint(ctx context.Context, name string) error {
 }
 
 func (c *Cache) setState(ctx context.Context, field, value string) (before string, err error) {
+	run := ""
+	if known := c.run.Load(); known != nil {
+		run = *known
+	}
 	err = c.exchange(ctx, func(ctx context.Context) (err error) {
-		before, err = c.scripts.state.Run(ctx, c.rdb, []string{c.names.state()}, field, value).Text()
+		before, err = c.scripts.state.Run(ctx, c.rdb, []string{c.names.state()}, field, value, run).Text()
 		return err
 	})
 	if errors.Is(err, redis.Nil) {

@@ -1,9 +1,13 @@
 -- Sets a field of the state and gives what was there, unless the state is gone.
 --
--- KEYS: the state. ARGV: the field, its value.
--- The reply is nil when there is no state, else the field's former value.
+-- KEYS: the state. ARGV: the field, its value, the run_id that Redis must have.
+-- The reply is nil when there is no state, or when Redis was restarted, else
+-- the field's former value.
 
 if redis.call('HEXISTS', KEYS[1], 'system') == 0 then
+  return false
+end
+if ARGV[3] ~= '' and not string.find(redis.call('INFO', 'server'), 'run_id:' .. ARGV[3], 1, true) then
   return false
 end
 local before = redis.call('HGET', KEYS[1], ARGV[1])

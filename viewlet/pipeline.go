@@ -226,9 +226,20 @@ func (p *Pipeline) runLanes(ctx context.Context, stop <-chan struct{}) error {
 
 // confirmLoop tells the source, and the store before it, how far everything is
 // in the store, whenever that has moved and once more when the lanes are done.
+//
+// While nothing moves, the store is asked now and then whether it still knows.
 func (p *Pipeline) confirmLoop(ctx context.Context, lanesDone <-chan struct{}, src Source) error {
+	still := time.NewTicker(stillKnows)
+	defer still.Stop()
 	for {
 		select {
+		case <-still.C:
+			if lsn := p.confirmed.get(); lsn > 0 {
+				// Any other error comes again when there is something to confirm.
+				if err := p.cfg.Store.Reached(ctx, lsn); errors.Is(err, ErrForgotten) {
+					return err
+				}
+			}
 		case <-ctx.Done():
 			return nil
 		case <-lanesDone:
@@ -241,6 +252,10 @@ func (p *Pipeline) confirmLoop(ctx context.Context, lanesDone <-chan struct{}, s
 		}
 	}
 }
+
+// stillKnows is how soon a store that has forgotten is noticed while nothing
+// is written.
+const stillKnows = 5 * time.Second
 
 // confirm returns an error only when the store has forgotten.
 func (p *Pipeline) confirm(ctx context.Context, src Source) error {

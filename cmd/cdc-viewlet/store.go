@@ -113,7 +113,7 @@ func (s *store) Reached(ctx context.Context, lsn viewlet.LSN) error {
 // forgotten says what an emptied Redis means.
 func forgotten(err error) error {
 	if errors.Is(err, cache.ErrEmpty) {
-		return fmt.Errorf("%w: it was emptied", viewlet.ErrForgotten)
+		return fmt.Errorf("%w: it was emptied or restarted", viewlet.ErrForgotten)
 	}
 	return err
 }
