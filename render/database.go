@@ -35,9 +35,7 @@ type Database struct {
 	// A whole viewlet, or a lookup with many rows, is read from one connection
 	// while its keys are rendered on others. These keep some free for that.
 	wholes, lookups chan struct{}
-	// silence is how long a server that does not even end a statement that
-	// takes too long is waited for.
-	silence time.Duration
+	timeout time.Duration // of a statement
 
 	mu    sync.Mutex
 	types map[uint32]pgType
@@ -84,12 +82,16 @@ func Connect(ctx context.Context, cfg Config) (*Database, error) {
 	few := max(1, cfg.Connections/4)
 	return &Database{
 		pool:    pool,
+		timeout: cfg.StatementTimeout,
 		wholes:  make(chan struct{}, few),
 		lookups: make(chan struct{}, few),
 		types:   map[uint32]pgType{},
-		silence: cfg.StatementTimeout + 10*time.Second,
 	}, nil
 }
+
+// silence is how long a server is waited for that does not even end a
+// statement that takes too long.
+const silence = 10 * time.Second
 
 // milliseconds writes a duration for a setting, where 0 would mean for ever.
 func milliseconds(d time.Duration) string {
@@ -223,7 +225,7 @@ func (db *Database) runAt(ctx context.Context, st *statement, params [][]byte, l
 		return fmt.Errorf("connect to Postgres: %w", err)
 	}
 	defer conn.Release()
-	ctx, cancel := context.WithTimeout(ctx, db.silence)
+	ctx, cancel := context.WithTimeout(ctx, db.timeout+silence)
 	defer cancel()
 	if _, err := conn.Conn().Prepare(ctx, st.name, st.sql); err != nil {
 		return err
@@ -234,6 +236,7 @@ func (db *Database) runAt(ctx context.Context, st *statement, params [][]byte, l
 			return err
 		}
 	}
+	began := time.Now()
 	pipe := conn.Conn().PgConn().StartPipeline(ctx)
 	if lsn != nil {
 		pipe.SendQueryPrepared(position.name, nil, nil, textFormat)
@@ -251,6 +254,10 @@ func (db *Database) runAt(ctx context.Context, st *statement, params [][]byte, l
 	}
 	if closing := pipe.Close(); err == nil {
 		err = closing
+	}
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == "57014" && time.Since(began) < db.timeout {
+		return fmt.Errorf("somebody cancelled it: %v", err) // the world's fault, not a PgError any more
 	}
 	return err
 }

@@ -270,7 +270,7 @@ func (db *Database) cursor(ctx context.Context, places chan struct{}, sql string
 }
 
 func (db *Database) fetch(ctx context.Context, tx pgx.Tx, name string, width int) (keys []viewlet.Key, rows int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, db.silence)
+	ctx, cancel := context.WithTimeout(ctx, db.timeout+silence)
 	defer cancel()
 	result, err := tx.Query(ctx, "FETCH "+strconv.Itoa(pieceSize)+" FROM cdc_viewlet_keys", pgx.QueryExecModeExec, pgx.QueryResultFormats{pgx.TextFormatCode})
 	if err != nil {
