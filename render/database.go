@@ -35,7 +35,7 @@ type Database struct {
 	// A whole viewlet, or a lookup with many rows, is read from one connection
 	// while its keys are rendered on others. These keep some free for that.
 	wholes, lookups chan struct{}
-	timeout time.Duration // of a statement
+	timeout         time.Duration // of a statement
 
 	mu    sync.Mutex
 	types map[uint32]pgType
@@ -227,22 +227,35 @@ func (db *Database) runAt(ctx context.Context, st *statement, params [][]byte, l
 	defer conn.Release()
 	ctx, cancel := context.WithTimeout(ctx, db.timeout+silence)
 	defer cancel()
-	if _, err := conn.Conn().Prepare(ctx, st.name, st.sql); err != nil {
+	began := time.Now()
+	err = pipelined(ctx, conn.Conn(), st, params, lsn, each)
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == queryCanceled && time.Since(began) < db.timeout {
+		return fmt.Errorf("somebody cancelled it: %v", err) // the world's fault, and so not a PgError any more
+	}
+	return err
+}
+
+// queryCanceled is what ends a statement that takes too long, or that somebody
+// cancels.
+const queryCanceled = "57014"
+
+func pipelined(ctx context.Context, conn *pgx.Conn, st *statement, params [][]byte, lsn *viewlet.LSN, each func([][]byte) error) error {
+	if _, err := conn.Prepare(ctx, st.name, st.sql); err != nil {
 		return err
 	}
 	position := statement{name: "position", sql: positionSQL}
 	if lsn != nil {
-		if _, err := conn.Conn().Prepare(ctx, position.name, position.sql); err != nil {
+		if _, err := conn.Prepare(ctx, position.name, position.sql); err != nil {
 			return err
 		}
 	}
-	began := time.Now()
-	pipe := conn.Conn().PgConn().StartPipeline(ctx)
+	pipe := conn.PgConn().StartPipeline(ctx)
 	if lsn != nil {
 		pipe.SendQueryPrepared(position.name, nil, nil, textFormat)
 	}
 	pipe.SendQueryPrepared(st.name, params, nil, textFormat)
-	err = pipe.Sync()
+	err := pipe.Sync()
 	if err == nil && lsn != nil {
 		err = readResult(pipe, func(row [][]byte) (err error) {
 			*lsn, err = viewlet.ParseLSN(string(row[0]))
@@ -254,10 +267,6 @@ func (db *Database) runAt(ctx context.Context, st *statement, params [][]byte, l
 	}
 	if closing := pipe.Close(); err == nil {
 		err = closing
-	}
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) && pg.Code == "57014" && time.Since(began) < db.timeout {
-		return fmt.Errorf("somebody cancelled it: %v", err) // the world's fault, not a PgError any more
 	}
 	return err
 }
@@ -312,7 +321,7 @@ func faultOf(err error) fault {
 	switch pg.Code {
 	case "26000": // the prepared statement is gone
 		return faultOfWorld
-	case "57014", "54001", "53400": // statement_timeout, statement too complex, temp_file_limit
+	case queryCanceled, "54001", "53400": // statement_timeout, statement too complex, temp_file_limit
 		return faultOfData
 	case "0A000":
 		if pg.Routine == "RevalidateCachedQuery" {

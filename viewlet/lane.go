@@ -17,7 +17,9 @@ type lane struct {
 	broken  atomic.Pointer[Broken]
 	// rendered is how far the last whole rendering came.
 	rendered atomic.Int64
-	stop     <-chan struct{}
+	// still is not nil during a whole rendering.
+	still *standstill
+	stop  <-chan struct{}
 }
 
 // errStopped ends a pass between two chunks. What it had not done stays held.
@@ -216,6 +218,8 @@ func (l *lane) all(ctx context.Context, b *batch, done *Pass) error {
 	if err != nil {
 		return err
 	}
+	l.still = newStandstill(since.LSN)
+	defer func() { l.still = nil }()
 	step := func(keys []Key) error {
 		if err := l.chunk(ctx, keys, done); err != nil {
 			return err
@@ -232,9 +236,11 @@ func (l *lane) all(ctx context.Context, b *batch, done *Pass) error {
 			return err
 		}
 	}
-	// What was written at since may be from before: the position stands still
-	// while Postgres writes nothing.
-	if err := l.p.cfg.Store.Older(ctx, l.Viewlet, since.LSN+1, step); err != nil {
+	// What was written at since itself may be from before, unless it was now.
+	err = l.p.cfg.Store.Older(ctx, l.Viewlet, since.LSN+1, func(keys []Key) error {
+		return step(l.still.others(keys))
+	})
+	if err != nil {
 		return err
 	}
 	done.Refreshes++
@@ -287,37 +293,12 @@ func (l *lane) write(ctx context.Context, keys []Key, done *Pass) error {
 	if i := slices.IndexFunc(fragments, func(f Fragment) bool { return f.Err != nil }); i >= 0 && done.FailedErr == nil {
 		done.FailedKey, done.FailedErr = fragments[i].Key, fragments[i].Err
 	}
+	if l.still != nil {
+		l.still.note(fragments)
+	}
 	done.Keys += len(keys)
 	if done.Whole {
 		l.rendered.Store(int64(done.Keys))
 	}
 	return nil
-}
-
-// once drops keys that a pass has had before, as far back as memory allows.
-type once struct{ had map[Key]struct{} }
-
-const onceMax = 1 << 16
-
-func (o *once) note(keys []Key) {
-	if o.had == nil {
-		o.had = make(map[Key]struct{}, len(keys))
-	}
-	for _, k := range keys[:min(len(keys), onceMax-min(len(o.had), onceMax))] {
-		o.had[k] = struct{}{}
-	}
-}
-
-func (o *once) filter(keys []Key) []Key {
-	kept := keys[:0]
-	for _, k := range keys {
-		if _, again := o.had[k]; again {
-			continue
-		}
-		if len(o.had) < onceMax {
-			o.had[k] = struct{}{}
-		}
-		kept = append(kept, k)
-	}
-	return kept
 }
