@@ -203,6 +203,31 @@ func (db *Database) sessions(ctx context.Context, condition string) ([]uint32, e
 	return short, nil
 }
 
+// Unpublished names the transactions that began before the publication got the
+// last of its tables. What they had written to that table by then is not in the
+// stream, whenever they commit.
+//
+// https://www.postgresql.org/docs/current/logicaldecoding-explanation.html
+func (db *Database) Unpublished(ctx context.Context, publication string) ([]uint32, error) {
+	rows, err := db.pool.Query(ctx, `SELECT xid::text::bigint FROM (
+			SELECT backend_xid FROM pg_stat_activity WHERE datname = current_database() AND backend_xid IS NOT NULL
+			UNION ALL SELECT transaction FROM pg_prepared_xacts WHERE database = current_database()
+		) open(xid)
+		WHERE age(xid) > (SELECT min(age(r.xmin)) FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = $1)`, publication)
+	if err != nil {
+		return nil, fmt.Errorf("read open transactions: %w", err)
+	}
+	xids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return nil, fmt.Errorf("read open transactions: %w", err)
+	}
+	short := make([]uint32, len(xids))
+	for i, xid := range xids {
+		short[i] = uint32(xid)
+	}
+	return short, nil
+}
+
 // statement is a query that is prepared once on each connection.
 type statement struct {
 	name string // unique; another one whenever the SQL is compiled anew

@@ -122,15 +122,15 @@ func (s *Set) Match(dst []viewlet.Refresh, c *viewlet.Change) ([]viewlet.Refresh
 	return s.matcher.Match(dst, c)
 }
 
-// RefreshedBy names the viewlets that changes of any of the tables refresh, by
-// the tables' OIDs. It is for a Set that is bound.
+// RefreshedBy names the viewlets that changes of any of the tables refresh. It
+// is for a Set that is bound.
 func (s *Set) RefreshedBy(tables []viewlet.Table) map[string]bool {
-	oids, names := map[uint32]bool{}, map[string]bool{}
+	changed, names := map[viewlet.TableName]bool{}, map[string]bool{}
 	for _, t := range tables {
-		oids[t.OID] = true
+		changed[viewlet.TableName{Schema: t.Schema, Name: t.Name}] = true
 	}
 	for _, r := range s.rules {
-		if r.Bound == nil || !oids[r.Bound.OID] {
+		if r.Bound == nil || !changed[viewlet.TableName{Schema: r.Bound.Schema, Name: r.Bound.Name}] {
 			continue
 		}
 		for _, k := range r.Calls {

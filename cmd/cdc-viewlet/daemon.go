@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -164,7 +165,11 @@ func (d *daemon) session(ctx context.Context) error {
 	ed := d.edition()
 	cfg := ed.cfg
 	cfg.OnStandby = func(int) { d.become(web.Standby, "another daemon streams the slot") }
-	made, err := replication.Setup(ctx, cfg, ed.tables)
+	tables, err := tablesNow(ctx, ed)
+	if err != nil {
+		return err
+	}
+	made, err := replication.Setup(ctx, cfg, tables)
 	if err != nil {
 		return err
 	}
@@ -174,7 +179,10 @@ func (d *daemon) session(ctx context.Context) error {
 	}
 	defer stream.Close() // again, when it was run
 	// Whoever had the slot until now may have had other rules.
-	added, _, err := replication.Publish(ctx, cfg, ed.tables)
+	if tables, err = tablesNow(ctx, ed); err != nil {
+		return err
+	}
+	added, _, err := replication.Publish(ctx, cfg, tables)
 	if err != nil {
 		return err
 	}
@@ -184,23 +192,104 @@ func (d *daemon) session(ctx context.Context) error {
 		return err
 	}
 	st := &store{cache: d.cache, set: ed.set, reached: begin.reached, stateful: true}
+	st.unsettled.Store(len(begin.unpublished) > 0)
 	pipe := viewlet.New(d.pipelineConfig(ed, st, stream.Start))
 	pipe.Expect(begin.committing)
 	for _, name := range begin.stale {
 		pipe.Refresh(viewlet.Refresh{Key: viewlet.Key{Viewlet: name}, Via: viewlet.Whole})
 	}
-	d.app.log.Info("rules in force", "viewlets", len(ed.set.Viewlets), "tables", len(ed.tables), "to_render_whole", len(begin.stale))
+	d.app.log.Info("rules in force", "viewlets", len(ed.set.Viewlets), "tables", len(tables), "to_render_whole", len(begin.stale))
 	d.hold(pipe)
 	defer d.hold(nil)
 	g, ctx := errgroup.WithContext(ctx)
 	watching, stopWatching := context.WithCancel(ctx)
 	g.Go(func() error { d.watch(watching, pipe); return nil })
 	g.Go(func() error { return d.remove(ctx, begin.gone) })
+	g.Go(func() error { return d.watchTables(watching, ed, tables) })
+	g.Go(func() error { return d.settle(watching, pipe, st, begin) })
 	g.Go(func() error {
 		defer stopWatching()
 		return pipe.Run(ctx, stream)
 	})
 	return g.Wait()
+}
+
+// tablesNow gives the rules' tables as they are now. One that was dropped
+// since the rules were checked harms only the viewlets that need it.
+func tablesNow(ctx context.Context, ed *edition) ([]viewlet.Table, error) {
+	conn, err := replication.Connect(ctx, ed.cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	names := ed.set.TableNames()
+	found, err := replication.Tables(ctx, conn, names)
+	if err != nil {
+		return nil, err
+	}
+	var tables []viewlet.Table
+	for _, name := range names {
+		t, ok := found[name]
+		if ok && (t.Kind == 'r' || t.Kind == 'p') && t.Persistence == 'p' {
+			tables = append(tables, t)
+		}
+	}
+	return tables, nil
+}
+
+// errTables ends a session because a table was dropped or made: a publication
+// loses a table that is dropped, and does not get the one that takes its name.
+var errTables = errors.New("a table of the rules was dropped or made anew")
+
+// watchTables looks now and then whether the rules' tables are the same ones.
+func (d *daemon) watchTables(ctx context.Context, ed *edition, were []viewlet.Table) error {
+	const often = 5 * time.Second
+	tick := time.NewTicker(often)
+	defer tick.Stop()
+	same := func(a, b viewlet.Table) bool { return a.OID == b.OID }
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		are, err := tablesNow(ctx, ed)
+		if err != nil {
+			continue // the stream meets it too
+		}
+		if !slices.EqualFunc(were, are, same) {
+			return errTables
+		}
+	}
+}
+
+// settle renders once more what was rendered while transactions were open that
+// began before their tables were published: what they had written by then never
+// comes. Until then the state vouches for none of it.
+func (d *daemon) settle(ctx context.Context, pipe *viewlet.Pipeline, st *store, begin stock) error {
+	if len(begin.unpublished) == 0 {
+		return nil
+	}
+	d.app.log.Warn("transactions are open that began before their tables were published; what those refresh is rendered again once they have ended",
+		"transactions", len(begin.unpublished), "viewlets", len(begin.stale))
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		snap, err := d.db.Snapshot(ctx)
+		if err == nil && !slices.ContainsFunc(begin.unpublished, func(xid uint32) bool { return !snap.Sees(xid) }) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+	st.unsettled.Store(false)
+	for _, name := range begin.stale {
+		pipe.Refresh(viewlet.Refresh{Key: viewlet.Key{Viewlet: name}, Via: viewlet.Whole})
+	}
+	return nil
 }
 
 // remove deletes the fragments of viewlets that the rules no longer have.
@@ -317,7 +406,9 @@ type stock struct {
 	stale      []string // viewlets to be rendered whole
 	gone       []string // viewlets that Redis has and the rules have not
 	committing []uint32 // transactions that will not come, and are not visible yet
-	reached    viewlet.LSN
+	// unpublished are open transactions of which not all will come.
+	unpublished []uint32
+	reached     viewlet.LSN
 }
 
 // takeStock compares what Redis says of itself with the slot and with the
@@ -355,9 +446,13 @@ func (d *daemon) takeStock(ctx context.Context, ed *edition, stream *replication
 			s.stale = append(s.stale, v.Name)
 		}
 	}
-	if len(s.stale) > 0 {
-		s.committing, err = d.db.Committing(ctx)
+	if len(s.stale) == 0 {
+		return s, nil
 	}
+	if s.committing, err = d.db.Committing(ctx); err != nil {
+		return s, err
+	}
+	s.unpublished, err = d.db.Unpublished(ctx, ed.cfg.Publication)
 	return s, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/cdc-viewlet/cdc-viewlet/cache"
 	"github.com/cdc-viewlet/cdc-viewlet/rules"
@@ -17,6 +18,8 @@ type store struct {
 	set      *rules.Set
 	reached  viewlet.LSN // last saved; the confirm loop's alone
 	stateful bool        // the daemon's: notes what was reached
+	// unsettled says that what is rendered whole now is to be so once more.
+	unsettled atomic.Bool
 }
 
 func (s *store) options(name string) cache.Options {
@@ -74,7 +77,7 @@ func (s *store) sort(keys []viewlet.Key, params int) (fit []viewlet.Key, misfit 
 
 // Whole is a method of viewlet.Store.
 func (s *store) Whole(ctx context.Context, name string) error {
-	if !s.stateful {
+	if !s.stateful || s.unsettled.Load() {
 		return nil
 	}
 	if err := s.cache.SaveFingerprint(ctx, name, s.set.Fingerprint(name)); err != nil {
