@@ -57,17 +57,22 @@ func (a *app) demo(ctx context.Context, o demoOptions) error {
 		return usagef("--rate %v: write a number above 0", o.rate)
 	}
 	a.say("Starting a Postgres and a Redis of their own ...")
-	servers := context.WithoutCancel(ctx) // they outlive what uses them
+	servers, end := context.WithCancel(context.WithoutCancel(ctx)) // they outlive what uses them
+	defer end()
+	starting := context.AfterFunc(ctx, end) // but are not waited for
 	pg, err := sandbox.StartPostgres(servers, sandbox.PostgresConfig{})
 	if err != nil {
-		return err
+		return errors.Join(ctx.Err(), err)
 	}
 	defer pg.Close()
 	redis, err := sandbox.StartRedis(servers, sandbox.RedisConfig{})
 	if err != nil {
-		return err
+		return errors.Join(ctx.Err(), err)
 	}
 	defer redis.Close()
+	if !starting() {
+		return ctx.Err()
+	}
 	folder, err := os.MkdirTemp("", "cdc-viewlet-demo-")
 	if err != nil {
 		return err
