@@ -336,6 +336,12 @@ func (d *daemon) become(state web.State, reason string) {
 	d.state, d.reason = state, reason
 }
 
+func (d *daemon) is(state web.State) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.state == state
+}
+
 // watch tells of the warm-up until it is over, and of the state.
 func (d *daemon) watch(ctx context.Context, pipe *viewlet.Pipeline) {
 	const often, seldom = 200 * time.Millisecond, 5 * time.Second
@@ -365,12 +371,12 @@ func (d *daemon) watch(ctx context.Context, pipe *viewlet.Pipeline) {
 	d.app.log.Info("ready: every fragment is in Redis", "rendered", rendered(pipe.Status()), "took", time.Since(began).Round(time.Millisecond))
 }
 
-// warm returns when every fragment is in Redis.
+// warm returns when every fragment is in Redis, and that has been told.
 func (d *daemon) warm(ctx context.Context) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if pipe := d.pipeline(); pipe != nil && pipe.Status().Warm() {
+		if d.is(web.Streaming) {
 			return nil
 		}
 		select {

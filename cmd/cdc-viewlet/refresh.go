@@ -54,7 +54,6 @@ func (a *app) refresh(ctx context.Context, name string, args []string) error {
 
 // refreshNow sends one refresh through a pipeline that no changes come into.
 func (a *app) refreshNow(ctx context.Context, v *opened, redis *cache.Cache, ask viewlet.Refresh) error {
-	bar := a.bar("rendering "+ask.Viewlet, a.estimate(ctx, v.renderer, ask))
 	began := time.Now()
 	var done viewlet.Pass
 	pipe := viewlet.New(viewlet.Config{
@@ -70,15 +69,13 @@ func (a *app) refreshNow(ctx context.Context, v *opened, redis *cache.Cache, ask
 	work, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	pipe.Refresh(ask, func(err error) { stop(errors.Join(errServed, err)) })
-	go func() {
-		for tick := time.NewTicker(100 * time.Millisecond); work.Err() == nil; <-tick.C {
-			_ = bar.Set(rendered(pipe.Status()))
-		}
-	}()
-	if err := pipe.Run(work, quiet{}); err != nil {
+	shown := a.follow(work, "rendering "+ask.Viewlet, a.estimate(ctx, v.renderer, ask), func() int { return rendered(pipe.Status()) })
+	err = pipe.Run(work, quiet{})
+	stop(nil)
+	<-shown
+	if err != nil {
 		return err
 	}
-	_ = bar.Finish()
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

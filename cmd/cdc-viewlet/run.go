@@ -112,15 +112,15 @@ func (a *app) warmUpBar() func(viewlet.Status) {
 	if !a.terminal() {
 		return nil
 	}
-	bar := a.bar("warming up", -1)
+	set, finish := a.bar("warming up", -1)
 	done := false
 	return func(s viewlet.Status) {
 		if done {
 			return
 		}
-		_ = bar.Set(rendered(s))
+		set(rendered(s))
 		if done = s.Warm(); done {
-			_ = bar.Finish()
+			finish()
 		}
 	}
 }

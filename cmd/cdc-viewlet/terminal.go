@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"time"
 
@@ -14,20 +16,54 @@ func (a *app) terminal() bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// bar is a progress bar of so many fragments, or -1 for who knows how many. It
-// is blank where nobody watches.
-func (a *app) bar(what string, of int64) *progressbar.ProgressBar {
+// bar shows how many fragments are rendered of so many, or of -1 for who knows
+// how many. It is blank where nobody watches.
+func (a *app) bar(what string, of int64) (set func(rendered int), finish func()) {
 	if !a.terminal() {
-		return progressbar.DefaultSilent(of)
+		return func(int) {}, func() {}
 	}
-	return progressbar.NewOptions64(of,
+	options := []progressbar.Option{
 		progressbar.OptionSetDescription(what),
 		progressbar.OptionSetWriter(a.stderr),
-		progressbar.OptionShowCount(),
-		progressbar.OptionShowIts(),
-		progressbar.OptionSetItsString("fragments"),
-		progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionThrottle(100 * time.Millisecond),
 		progressbar.OptionClearOnFinish(),
 		progressbar.OptionSetWidth(24),
-	)
+		progressbar.OptionSetSpinnerChangeInterval(0), // it has no goroutine then, which may write after the end
+	}
+	if of >= 0 {
+		options = append(options, progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("fragments"))
+	}
+	bar := progressbar.NewOptions64(of, options...)
+	set = func(rendered int) {
+		if rendered == 0 {
+			return // a rate of none an hour tells nothing
+		}
+		if of < 0 {
+			bar.Describe(fmt.Sprintf("%s: %d fragments", what, rendered))
+		}
+		_ = bar.Set(rendered)
+	}
+	return set, func() { _ = bar.Finish() }
+}
+
+// follow shows a bar until ctx ends. What it gives is closed when the bar is
+// gone.
+func (a *app) follow(ctx context.Context, what string, of int64, rendered func() int) <-chan struct{} {
+	gone := make(chan struct{})
+	set, finish := a.bar(what, of)
+	go func() {
+		defer close(gone)
+		defer finish()
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			set(rendered())
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	return gone
 }
