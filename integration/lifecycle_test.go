@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -278,8 +279,7 @@ func TestCommitHeldInvisible(t *testing.T) {
 	p := s.run(t, "--http", "127.0.0.1:0")
 	metrics := urlOf(t, p) + "/metrics"
 	quiet(t, s.db)
-	psql(t, s.db, "ALTER SYSTEM SET synchronous_standby_names = 'ghost'")
-	psql(t, s.db, "SELECT pg_reload_conf()")
+	release := holdCommits(t, s.db)
 	received := metric(t, metrics, "cdc_viewlet_transactions_total")
 	conn, err := pgx.Connect(t.Context(), s.db.url)
 	if err != nil {
@@ -292,7 +292,7 @@ func TestCommitHeldInvisible(t *testing.T) {
 		committed <- err
 	}()
 	eventually(t, "the commit waits for its standby", func() bool {
-		return ask[int](t, s.db, "SELECT count(*)::int FROM pg_stat_activity WHERE wait_event = 'SyncRep'") == 1
+		return ask[int](t, s.db, "SELECT count(*)::int FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND datname = current_database()") == 1
 	})
 	behind, err := viewlet.ParseLSN(ask[string](t, s.db, "SELECT pg_current_wal_insert_lsn()::text"))
 	if err != nil {
@@ -306,8 +306,7 @@ func TestCommitHeldInvisible(t *testing.T) {
 	if now := confirmed(t, s.db); now >= behind {
 		t.Errorf("%v is confirmed, and the commit before %v is held", now, behind)
 	}
-	psql(t, s.db, "ALTER SYSTEM RESET synchronous_standby_names")
-	psql(t, s.db, "SELECT pg_reload_conf()")
+	release()
 	if err := <-committed; err != nil {
 		t.Fatal(err)
 	}
@@ -315,6 +314,40 @@ func TestCommitHeldInvisible(t *testing.T) {
 	quiet(t, s.db)
 	newOracle(t, s.db, s.rules()).agree(t, s.redis)
 	p.stop(t)
+}
+
+// holdCommits has commits wait for a standby that does not exist, until
+// release is called or the test ends. When it returns they do: the checkpointer
+// hears of the setting when it will, and until then commits pass. That is tried
+// in another database, whose transactions no daemon sees.
+func holdCommits(t *testing.T, db *database) (release func()) {
+	t.Helper()
+	held := make(chan struct{})
+	trying, stop := context.WithCancel(context.Background())
+	release = sync.OnceFunc(func() {
+		stop()
+		administer(t, db.Postgres, "ALTER SYSTEM RESET synchronous_standby_names")
+		administer(t, db.Postgres, "SELECT pg_reload_conf()")
+		<-held
+	})
+	administer(t, db.Postgres, "ALTER SYSTEM SET synchronous_standby_names = 'ghost'")
+	administer(t, db.Postgres, "SELECT pg_reload_conf()")
+	conn, err := pgx.Connect(t.Context(), db.SocketURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(held)
+		defer conn.Close(context.Background())
+		for trying.Err() == nil && err == nil {
+			_, err = conn.Exec(context.Background(), "SET synchronous_commit = on; SELECT pg_logical_emit_message(true, 'held', '')", pgx.QueryExecModeSimpleProtocol)
+		}
+	}()
+	t.Cleanup(release)
+	eventually(t, "a commit waits for its standby", func() bool {
+		return ask[int](t, db, "SELECT count(*)::int FROM pg_stat_activity WHERE wait_event = 'SyncRep'") == 1
+	})
+	return release
 }
 
 // The daemon over HTTP, with its real parts behind it.
