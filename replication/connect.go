@@ -161,7 +161,8 @@ func connect(ctx context.Context, config *pgconn.Config) (*pgconn.PgConn, error)
 }
 
 // connectError says in one line what pgconn says in one for each address, each
-// with and without TLS.
+// with and without TLS. That a server has no TLS is left out where it was then
+// asked without.
 type connectError struct{ error }
 
 func (e *connectError) Unwrap() error { return e.error }
@@ -177,7 +178,12 @@ func (e *connectError) Error() string {
 			lines = append(lines, line)
 		}
 	}
-	return head + " " + strings.Join(lines, "; ")
+	said := slices.DeleteFunc(slices.Clone(lines), func(line string) bool {
+		address, refused := strings.CutSuffix(line, "tls error: server refused TLS connection")
+		again := func(other string) bool { return other != line && strings.HasPrefix(other, address) }
+		return refused && slices.ContainsFunc(lines, again)
+	})
+	return head + " " + strings.Join(said, "; ")
 }
 
 // hangUp closes a connection, whether ctx has ended or not.

@@ -101,6 +101,18 @@ func freePort(t testing.TB) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
+// TestNoTLS: that a server has no TLS is told where TLS is asked for, and not
+// where it would only be preferred.
+func TestNoTLS(t *testing.T) {
+	url := strings.Replace(shared.url("there_is_no_such_database"), "sslmode=disable", "sslmode=", 1)
+	for mode, want := range map[string]bool{"prefer": false, "require": true} {
+		_, err := Connect(t.Context(), Config{URL: strings.Replace(url, "sslmode=", "sslmode="+mode, 1)})
+		if err == nil || strings.Contains(err.Error(), "refused TLS") != want || strings.Contains(err.Error(), "does not exist") == want {
+			t.Errorf("%s: %v", mode, err)
+		}
+	}
+}
+
 // TestTLS: the stream survives the read timeouts of an idle TLS connection, and
 // what is larger than a TLS record.
 func TestTLS(t *testing.T) {
