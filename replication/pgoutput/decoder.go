@@ -5,6 +5,7 @@ package pgoutput
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"time"
 
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
@@ -117,8 +118,9 @@ func (d *Decoder) typ(r *reader) error {
 	return r.end()
 }
 
-// relation always makes a new Relation: what is compiled for the one before
-// goes on being right for it.
+// relation makes a new Relation when the table has changed its shape: what is
+// compiled for the one before goes on being right for it. Postgres tells of a
+// table anew whenever something in the catalog may have touched it.
 func (d *Decoder) relation(r *reader) error {
 	rel := &viewlet.Relation{ID: r.uint32(), Schema: r.text(), Name: r.text()}
 	if rel.Schema == "" {
@@ -140,7 +142,9 @@ func (d *Decoder) relation(r *reader) error {
 	if d.relations == nil {
 		d.relations = make(map[uint32]*viewlet.Relation)
 	}
-	d.relations[rel.ID] = rel
+	if was := d.relations[rel.ID]; was == nil || !reflect.DeepEqual(was, rel) {
+		d.relations[rel.ID] = rel
+	}
 	return nil
 }
 

@@ -254,12 +254,14 @@ func TestSinkErrors(t *testing.T) {
 	}
 }
 
-// TestRelationsAreNeverAltered: a description that comes again is another
-// Relation.
+// TestRelationsAreNeverAltered: another description is another Relation, and the
+// same one that comes again is not.
 func TestRelationsAreNeverAltered(t *testing.T) {
 	d, s := ready(t), &scribe{}
 	insert := message('I', products, 'N', row("1", nil, ""))
 	for _, msg := range [][]byte{
+		insert,
+		relation(products, "goods", 'f', "*id", "*label", "*body"),
 		insert,
 		relation(products, "goods", 'f', "*id", "*label", "*body"),
 		insert,
@@ -277,7 +279,10 @@ func TestRelationsAreNeverAltered(t *testing.T) {
 	if second := s.rels[1]; second.Name != "goods" || !second.Columns[1].Key || second.Identity != 'f' || second.ID != products {
 		t.Errorf("the second relation is %+v", second)
 	}
-	if third := s.rels[2]; third.Schema != "pg_catalog" || len(third.Columns) != 0 {
+	if s.rels[2] != s.rels[1] {
+		t.Error("the same description makes another relation")
+	}
+	if third := s.rels[3]; third.Schema != "pg_catalog" || len(third.Columns) != 0 {
 		t.Errorf("the third relation is %+v", third)
 	}
 }
