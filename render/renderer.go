@@ -22,6 +22,7 @@ type Renderer struct {
 	maxFragment int
 	viewlets    map[string]*compiledViewlet
 	expansions  sync.Map // Via to *compiledExpansion
+	paramTypes  sync.Map // name of a viewlet or lookup to []uint32, as Check found them
 }
 
 // compiledViewlet is a viewlet as it was last compiled. What Postgres knows of
@@ -116,6 +117,7 @@ func (r *Renderer) Check(ctx context.Context) ([]Problem, map[string][]string, e
 			if err != nil {
 				return err
 			}
+			r.noteTypes(l.Name, q)
 			mu.Lock()
 			defer mu.Unlock()
 			for _, c := range q.columns {
@@ -126,6 +128,22 @@ func (r *Renderer) Check(ctx context.Context) ([]Problem, map[string][]string, e
 	}
 	err := g.Wait()
 	return problems, lookups, err
+}
+
+func (r *Renderer) noteTypes(name string, q *query) {
+	oids := make([]uint32, len(q.params))
+	for i, p := range q.params {
+		oids[i] = p.base
+	}
+	r.paramTypes.Store(name, oids)
+}
+
+// ParamTypes gives the types' OIDs of the params of a viewlet or a lookup, as
+// Check found them; nil when it did not.
+func (r *Renderer) ParamTypes(name string) []uint32 {
+	oids, _ := r.paramTypes.Load(name)
+	types, _ := oids.([]uint32)
+	return types
 }
 
 // asProblem makes a problem of an error that is the query's fault.
@@ -158,6 +176,7 @@ func (r *Renderer) checkViewlet(ctx context.Context, v *rules.Viewlet) ([]Proble
 		}
 		return nil, err
 	}
+	r.noteTypes(v.Name, plan.query)
 	var problems []Problem
 	if plan.manyError != nil {
 		problems = append(problems, Problem{

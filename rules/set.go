@@ -111,6 +111,13 @@ func (s *Set) Bind(tables map[viewlet.TableName]*viewlet.Table, columns map[stri
 	return catalog.Compare(s.rules, &s.names, tables, columns)
 }
 
+// CheckTypes says which columns, given as arguments, do not fit the params that
+// they stand for. params gives the types' OIDs of the params of a viewlet or a
+// lookup, or nil where they are unknown. It is for a Set that is bound.
+func (s *Set) CheckTypes(params func(name string) []uint32) Diagnostics {
+	return catalog.CompareTypes(s.rules, params)
+}
+
 // Match appends what the change makes stale to dst, each Refresh once. Rules
 // are compiled once for a Relation; a change that nothing wants allocates
 // nothing. Match is for one goroutine at a time, and keeps nothing of c.

@@ -54,6 +54,7 @@ func (a *app) inspect(ctx context.Context, set *rules.Set, db *render.Database, 
 		return nil, err
 	}
 	in.diags = append(in.diags, set.Bind(catalog, columns)...)
+	in.diags = append(in.diags, set.CheckTypes(in.renderer.ParamTypes)...)
 	in.diags = append(in.diags, denied...)
 	in.diags = append(in.diags, asDiagnostics(set, append(problems, more...))...)
 	return in, nil

@@ -57,7 +57,7 @@ func (a *app) refreshNow(ctx context.Context, v *opened, redis *cache.Cache, ask
 	began := time.Now()
 	var done viewlet.Pass
 	pipe := viewlet.New(viewlet.Config{
-		Lanes: []viewlet.Lane{{Viewlet: ask.Viewlet}},
+		Lanes: []viewlet.Lane{{Viewlet: ask.Viewlet}}, Start: 1,
 		Match: v.set, Render: v.renderer, Store: &store{cache: redis, set: v.set}, Backoff: newBackoff, Log: a.log,
 		Observe: func(p viewlet.Pass) { add(&done, p) },
 	})
