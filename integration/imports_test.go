@@ -37,7 +37,8 @@ var rooms = map[string]room{
 	"viewlet":         {tech: []string{"golang.org/x/sync"}, never: slices.Concat(noDatabase, noNetwork)},
 	"replication":     {siblings: []string{"viewlet"}, tech: []string{"github.com/jackc/pgx/v5/pgconn", "github.com/jackc/pgx/v5/pgproto3", "github.com/jackc/pglogrepl", "golang.org/x/sync"}},
 	"rules":           {siblings: []string{"viewlet"}, tech: []string{"github.com/hashicorp/hcl/v2", "github.com/zclconf/go-cty", "github.com/agext/levenshtein"}, never: slices.Concat(noDatabase, noNetwork)},
-	"render":          {siblings: []string{"viewlet", "rules"}, tech: []string{"github.com/jackc/pgx/v5", "golang.org/x/sync"}, never: []string{"database/sql", "net/http"}},
+	"derive":          {siblings: []string{"viewlet"}, never: slices.Concat(noDatabase, noNetwork)},
+	"render":          {siblings: []string{"viewlet", "rules", "derive"}, tech: []string{"github.com/jackc/pgx/v5", "golang.org/x/sync"}, never: []string{"database/sql", "net/http"}},
 	"cache":           {siblings: []string{"viewlet"}, tech: []string{"github.com/redis/go-redis/v9", "golang.org/x/sync"}, never: []string{"database/sql", "net/http"}},
 	"web":             {siblings: []string{"viewlet"}, tech: []string{"github.com/prometheus", "golang.org/x/sync"}, never: noDatabase},
 	"sandbox":         {},
@@ -47,11 +48,12 @@ var rooms = map[string]room{
 }
 
 // everyRoom leaves out cmd and integration, which nobody imports.
-var everyRoom = []string{".", "viewlet", "replication", "rules", "render", "cache", "web", "sandbox", "demo"}
+var everyRoom = []string{".", "viewlet", "replication", "rules", "derive", "render", "cache", "web", "sandbox", "demo"}
 
 // Tests may use any technology, the throw-away servers and the sample shop;
-// those of the whole may use the whole.
-var testRooms = map[string][]string{"integration": everyRoom}
+// those of the whole may use the whole, and those of derive what lets Postgres
+// analyse a query.
+var testRooms = map[string][]string{"integration": everyRoom, "derive": {"rules", "render"}}
 
 func siblingsInTests(name string) []string {
 	return slices.Concat(rooms[name].siblings, testRooms[name], []string{".", "sandbox"})

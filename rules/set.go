@@ -80,6 +80,14 @@ func (s *Set) Lookup(name string) *Lookup { return s.names.Lookups[name] }
 // Set the expansions grow while Match runs; any goroutine may ask.
 func (s *Set) Expansion(via string) *Expansion { return s.names.Expansions.Get(via) }
 
+// Refreshes reports whether a table block for the table refreshes the viewlet.
+func (s *Set) Refreshes(table viewlet.TableName, name string) bool {
+	rel := &viewlet.Relation{Schema: table.Schema, Name: table.Name}
+	return slices.ContainsFunc(s.rules, func(r *rule.Rule) bool {
+		return r.IsAbout(rel) && slices.ContainsFunc(r.Calls, func(k *rule.Call) bool { return k.Viewlet == name })
+	})
+}
+
 // TableNames gives the tables that the rules name, each once, in their order.
 func (s *Set) TableNames() []viewlet.TableName {
 	var names []viewlet.TableName

@@ -1,0 +1,123 @@
+package derive
+
+import "slices"
+
+// class is a set of columns and params that are not NULL and have the same
+// text, wherever the facts hold.
+type class struct {
+	params  []int
+	columns []ref   // of tables
+	equal   []*tied // classes that are equal as an operator sees it
+}
+
+type tied struct {
+	*class
+	op      *Operator
+	swapped bool // the operator has the other class at its left
+}
+
+// classes sorts what the facts say of columns and params into classes, in the
+// order in which they say it.
+func (f *facts) classes() []*class {
+	u := union{}
+	for _, eq := range f.eqs {
+		u.find(eq.a)
+		u.find(eq.b)
+		if eq.text {
+			u.join(eq.a, eq.b)
+		}
+	}
+	for _, s := range f.same {
+		if f.certain(s.a) || f.certain(s.b) {
+			u.join(s.a, s.b)
+		}
+	}
+	byRoot := map[ref]*class{}
+	var all []*class
+	for _, r := range u.order {
+		root := u.find(r)
+		c := byRoot[root]
+		if c == nil {
+			c = &class{}
+			byRoot[root] = c
+			all = append(all, c)
+		}
+		c.add(r)
+	}
+	for _, eq := range f.eqs {
+		a, b := byRoot[u.find(eq.a)], byRoot[u.find(eq.b)]
+		if !eq.text && a != b {
+			a.equal = append(a.equal, &tied{class: b, op: eq.op})
+			b.equal = append(b.equal, &tied{class: a, op: eq.op, swapped: true})
+		}
+	}
+	return all
+}
+
+func (c *class) add(r ref) {
+	switch {
+	case r.param > 0:
+		c.params = append(c.params, r.param)
+	case r.source != nil && r.source.table != nil && r.known() != nil:
+		c.columns = append(c.columns, r)
+	}
+}
+
+// known gives what the catalog says of a table's column, or nil.
+func (r ref) known() *Column {
+	if columns := r.source.table.Columns; r.column <= len(columns) && columns[r.column-1].Name != "" {
+		return &columns[r.column-1]
+	}
+	return nil
+}
+
+// of gives the class's columns of one source.
+func (c *class) of(s *source) []ref {
+	var columns []ref
+	for _, r := range c.columns {
+		if r.source == s {
+			columns = append(columns, r)
+		}
+	}
+	return columns
+}
+
+// sent gives a column of the source that the stream sends.
+func (c *class) sent(s *source) (ref, bool) {
+	columns := c.of(s)
+	i := slices.IndexFunc(columns, func(r ref) bool { return !r.known().Generated })
+	if i < 0 {
+		return ref{}, false
+	}
+	return columns[i], true
+}
+
+// union is a union-find over refs.
+type union struct {
+	up    map[ref]ref
+	order []ref
+}
+
+func (u *union) find(r ref) ref {
+	if u.up == nil {
+		u.up = map[ref]ref{}
+	}
+	up, ok := u.up[r]
+	if !ok {
+		u.up[r] = r
+		u.order = append(u.order, r)
+		return r
+	}
+	if up == r {
+		return r
+	}
+	root := u.find(up)
+	u.up[r] = root
+	return root
+}
+
+func (u *union) join(a, b ref) {
+	if a, b = u.find(a), u.find(b); a != b {
+		u.up[b] = a
+	}
+}

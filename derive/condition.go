@@ -1,0 +1,123 @@
+package derive
+
+// conds reads what must hold for an expression to be true. Whatever names no
+// rows is left out: less is known then, and more is refreshed. sub is the
+// subquery that the expression compares with.
+//
+// An expression that is not to be true, as below NOT, gives nothing: false and
+// NULL are the same only where a row is let through or not.
+func (b *builder) conds(l *level, e *node, sub *level) []*cond {
+	switch {
+	case e.is("BOOLEXPR") && e.text("boolop") == "and":
+		var all []*cond
+		for _, arg := range e.list("args") {
+			all = append(all, b.conds(l, arg.node, sub)...)
+		}
+		return all
+	case e.is("BOOLEXPR") && e.text("boolop") == "or":
+		var ways [][]*cond
+		for _, arg := range e.list("args") {
+			ways = append(ways, b.conds(l, arg.node, sub))
+		}
+		return oneOf(ways)
+	case e.is("OPEXPR"):
+		return b.comparison(l, e, sub)
+	case e.is("SUBLINK"):
+		return b.existence(l, e)
+	}
+	return nil
+}
+
+// oneOf is what is known when one of several is known to hold.
+func oneOf(ways [][]*cond) []*cond {
+	for _, way := range ways {
+		if len(way) == 0 {
+			return nil
+		}
+	}
+	return []*cond{{either: ways}}
+}
+
+func (b *builder) existence(l *level, e *node) []*cond {
+	sub := l.sublinks[e]
+	if sub == nil {
+		return nil
+	}
+	switch e.text("subLinkType") {
+	case existsSublink:
+		return []*cond{{exists: sub}}
+	case anySublink:
+		return []*cond{{exists: sub, with: b.conds(l, e.child("testexpr"), sub)}}
+	}
+	return nil
+}
+
+// comparison keeps an equality of columns and params. The operators that
+// operator families have as equality are strict: they hold of no NULL.
+func (b *builder) comparison(l *level, e *node, sub *level) []*cond {
+	args := e.list("args")
+	op := b.catalog.Operators[e.oid("opno")]
+	if op == nil || !op.Equality || len(args) != 2 {
+		return nil
+	}
+	var ways [][]*cond
+	for _, x := range l.either(args[0].node) {
+		for _, y := range l.either(args[1].node) {
+			ways = append(ways, b.equality(l, op, x, y, sub, e.oid("inputcollid")))
+		}
+	}
+	if len(ways) == 1 {
+		return ways[0]
+	}
+	return oneOf(ways)
+}
+
+func (b *builder) equality(l *level, op *Operator, x, y *node, sub *level, collation uint32) []*cond {
+	rx, tx, ok := l.ref(x, sub)
+	if !ok {
+		return nil
+	}
+	ry, ty, ok := l.ref(y, sub)
+	if !ok || rx == ry {
+		return nil
+	}
+	text := b.sameText(op, tx, ty) && !b.catalog.Loose[collation]
+	return []*cond{{eq: &equality{a: rx, b: ry, text: text, op: op}}}
+}
+
+// sameText reports whether values of the two types have the same text when the
+// operator says that they are equal.
+func (b *builder) sameText(op *Operator, x, y uint32) bool {
+	family := b.catalog.textFamily(x)
+	if family == 0 || family != b.catalog.textFamily(y) {
+		return false
+	}
+	if op.Left == anyEnumType && op.Right == anyEnumType {
+		return b.catalog.enum(x)
+	}
+	return family == b.catalog.textFamily(op.Left) && family == b.catalog.textFamily(op.Right)
+}
+
+// either gives what an expression's value is one of: the merged column of a
+// FULL JOIN ... USING is a COALESCE of both sides'.
+func (l *level) either(e *node) []*node {
+	for e.is("RELABELTYPE") {
+		e = e.child("arg")
+	}
+	if e.is("VAR") {
+		s, err := l.variable(e)
+		if err == nil && s.rte.text("rtekind") == rteJoin && s.level == l {
+			if aliased := s.rte.list("joinaliasvars"); e.int("varattno") >= 1 && e.int("varattno") <= len(aliased) {
+				return l.either(aliased[e.int("varattno")-1].node)
+			}
+		}
+	}
+	if !e.is("COALESCEEXPR", "COALESCE") {
+		return []*node{e}
+	}
+	var parts []*node
+	for _, arg := range e.list("args") {
+		parts = append(parts, l.either(arg.node)...)
+	}
+	return parts
+}

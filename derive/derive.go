@@ -1,0 +1,220 @@
+package derive
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
+)
+
+// Query is a viewlet's query, as Postgres analysed it.
+type Query struct {
+	Viewlet string
+	Params  []string // the n-th is $n of the tree
+	Tree    string   // pg_proc.prosqlbody
+	// Written reports whether the viewlet has rules of its own for a table, or
+	// ignores it: then none is derived, and others may stand on it. Nil: none.
+	Written func(viewlet.TableName) bool
+}
+
+// Result is what is derived from a query.
+type Result struct {
+	Rules  []Rule // in the order in which the query names the tables
+	Limits []Limit
+	// All selects every instance, and perhaps more; empty: unknown, or there
+	// are no params.
+	All string
+}
+
+// Rule says which fragments a change of a row refreshes.
+type Rule struct {
+	Table   viewlet.TableName
+	Viewlet string
+	// Columns are those that the query reads: an UPDATE that changes none of
+	// them refreshes nothing. Empty: only rows that come or go do.
+	Columns []string
+	// Every: it reads the row as a whole, or more than the stream tells apart.
+	Every bool
+	Args  []Arg
+	// Lookup gives what the arguments have from it; nil: nothing.
+	Lookup *Lookup
+	Why    string // the equalities from the row to the params, as the query has them
+}
+
+// Arg is one argument of a Rule's refresh: a column of the row or, when that
+// is empty, all columns of the Lookup.
+type Arg struct{ Column string }
+
+// Derive says which fragments a changed row of each table that the query reads
+// makes stale. The error is for a tree that it cannot read; what it can read
+// and not follow is a Limit.
+func Derive(q Query, c *Catalog) (*Result, error) {
+	b := &builder{catalog: c, views: map[*Relation]bool{}}
+	b.limits = &limits{catalog: c, unseen: map[*Relation]bool{}}
+	top, err := b.whole(q.Tree)
+	if err != nil {
+		return nil, fmt.Errorf("derive rules of %s: %w", q.Viewlet, err)
+	}
+	d := &deriver{Query: q, builder: b, ways: map[*source][]*facts{}}
+	d.solver = solver{params: len(q.Params), order: b.tables, solved: map[*source]bool{}}
+	for _, s := range b.tables {
+		d.ways[s] = factsOf(c, top, s)
+		d.solved[s] = b.limits.unseen[s.table] || d.written(s)
+	}
+	plans := d.solve()
+	r := &Result{Rules: d.rules(plans)}
+	r.All = d.instances(top)
+	r.Limits = b.limits.all
+	return r, nil
+}
+
+func (b *builder) whole(text string) (*level, error) {
+	tree, err := parseTree(text)
+	if err != nil {
+		return nil, err
+	}
+	return b.query(only(tree), nil, site{})
+}
+
+type deriver struct {
+	Query
+	*builder
+	solver
+	ways map[*source][]*facts
+}
+
+// published gives the tables under whose names the stream sends the changes of
+// a relation.
+func (r *Relation) published() []viewlet.TableName {
+	if r.Root != (viewlet.TableName{}) {
+		return []viewlet.TableName{r.Root}
+	}
+	return append([]viewlet.TableName{r.TableName}, r.Heirs...)
+}
+
+func (d *deriver) written(s *source) bool {
+	return d.Written != nil && !slices.ContainsFunc(s.table.published(), func(t viewlet.TableName) bool { return !d.Written(t) })
+}
+
+// solve makes the plans, round by round, until a round solves nothing.
+func (d *deriver) solve() map[*source][]*plan {
+	plans := map[*source][]*plan{}
+	for {
+		may := maps.Clone(d.solved)
+		progress := false
+		for _, s := range d.tables {
+			if d.solved[s] {
+				continue
+			}
+			if p, missing := d.attempt(d.ways[s], s, may); len(missing) == 0 {
+				plans[s], d.solved[s], progress = p, true, true
+			}
+		}
+		if !progress {
+			break
+		}
+	}
+	for _, s := range d.tables {
+		if !d.solved[s] {
+			d.unsolved(s)
+		}
+	}
+	return plans
+}
+
+// unsolved says why a source has no plan.
+func (d *deriver) unsolved(s *source) {
+	everything := map[*source]bool{}
+	for _, t := range d.tables {
+		everything[t] = true
+	}
+	_, missing := d.attempt(d.ways[s], s, d.solved)
+	over, never := d.attempt(d.ways[s], s, everything)
+	limit := Limit{Table: s.table.TableName, Params: d.names(missing)}
+	table := limit.Table.String()
+	switch {
+	case len(never) > 0:
+		limit.Params = d.names(never)
+		limit.Reason = fmt.Sprintf("A row of %s names no %s: no equality of columns leads from it to %s.", d.called(s), list(limit.Params), list(limit.Params))
+		if odd := d.loose(never); odd != "" {
+			limit.Reason += " " + odd
+		}
+	case d.mutual(over):
+		limit.Reason = fmt.Sprintf("A row of %s names %s only through %s, which itself needs it: when both change, their old rows no longer meet.", d.called(s), list(limit.Params), d.tablesOf(over))
+	default:
+		limit.Reason = fmt.Sprintf("A row of %s names %s only through %s, whose own rows do not.", d.called(s), list(limit.Params), d.tablesOf(over))
+	}
+	limit.Remedy = fmt.Sprintf("Write table %q { refresh = ... }, or give the fragments a timeout.", table)
+	d.limits.add(limit)
+}
+
+// mutual reports whether the plans go through a source that cannot do without
+// others that have none either.
+func (d *deriver) mutual(plans []*plan) bool {
+	everything := map[*source]bool{}
+	for _, t := range d.tables {
+		everything[t] = true
+	}
+	for _, p := range plans {
+		for _, t := range p.tables {
+			if _, never := d.attempt(d.ways[t], t, everything); !d.solved[t] && len(never) > 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// loose names a param that is compared with a column, but with an equality
+// that holds between values of different texts.
+func (d *deriver) loose(params []int) string {
+	for _, ways := range d.ways {
+		for _, f := range ways {
+			for _, eq := range f.eqs {
+				for _, r := range []ref{eq.a, eq.b} {
+					if r.param > 0 && !eq.text && slices.Contains(params, r.param) {
+						return fmt.Sprintf("(@%s is of a type whose equal values have several texts, such as 1.5 and 1.50, and texts are what keys are made of.)", d.Params[r.param-1])
+					}
+				}
+			}
+		}
+	}
+	return ""
+}
+
+func (d *deriver) names(params []int) []string {
+	var names []string
+	for _, p := range params {
+		names = append(names, "@"+d.Params[p-1])
+	}
+	return names
+}
+
+// called is a source as the query calls it.
+func (d *deriver) called(s *source) string {
+	if s.name == s.table.Name || s.name == "" {
+		return s.table.String()
+	}
+	return s.table.String() + " (" + s.name + ")"
+}
+
+func (d *deriver) tablesOf(plans []*plan) string {
+	var names []string
+	for _, p := range plans {
+		for _, t := range p.tables {
+			if name := d.called(t); !slices.Contains(names, name) && !d.solved[t] {
+				names = append(names, name)
+			}
+		}
+	}
+	return list(names)
+}
+
+func list(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " and " + words[len(words)-1]
+}

@@ -1,0 +1,77 @@
+package derive
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
+)
+
+// HCL writes the rules as they would stand in rules.hcl, with the equalities
+// that they come from.
+func HCL(rules []Rule) string {
+	var b strings.Builder
+	var written []string
+	for i, r := range rules {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		fmt.Fprintf(&b, "# derived: %s\n", r.Why)
+		fmt.Fprintf(&b, "table %s {\n", quoteHCL(tableName(r.Table)))
+		switch {
+		case r.Every:
+			b.WriteString("  when    = changed()\n")
+		case len(r.Columns) == 0:
+			b.WriteString("  on      = [\"insert\", \"delete\"]\n")
+		default:
+			fmt.Fprintf(&b, "  when    = changed(%s)\n", each(r.Columns, quoteHCL))
+		}
+		fmt.Fprintf(&b, "  refresh = %s\n}\n", r.call())
+		if l := r.Lookup; l != nil && !slices.Contains(written, l.Name) {
+			written = append(written, l.Name)
+			fmt.Fprintf(&b, "\nlookup %s {\n  params = [%s]\n  query  = %s\n}\n", quoteHCL(l.Name), each(l.Params, quoteHCL), quoteHCL(l.SQL))
+		}
+	}
+	return b.String()
+}
+
+// tableName writes a table's name as a table block's label.
+func tableName(n viewlet.TableName) string {
+	name := labelPart(n.Name)
+	if n.Schema != "" {
+		name = labelPart(n.Schema) + "." + name
+	}
+	return name
+}
+
+func labelPart(name string) string {
+	if strings.ContainsAny(name, ".\" \t\n") {
+		return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
+	}
+	return name
+}
+
+// call writes the refresh.
+func (r Rule) call() string {
+	return r.Viewlet + "(" + each(r.Args, func(a Arg) string {
+		if a.Column == "" {
+			return r.Lookup.Name + "(" + strings.Join(r.Lookup.Columns, ", ") + ")"
+		}
+		return a.Column
+	}) + ")"
+}
+
+func each[T any](list []T, write func(T) string) string {
+	words := make([]string, len(list))
+	for i, x := range list {
+		words[i] = write(x)
+	}
+	return strings.Join(words, ", ")
+}
+
+// quoteHCL writes a string, in which HCL would read ${ and %{ as templates.
+func quoteHCL(s string) string {
+	return strings.NewReplacer("${", "$${", "%{", "%%{").Replace(strconv.Quote(s))
+}

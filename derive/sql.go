@@ -1,0 +1,159 @@
+package derive
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Lookup is a query that finds arguments by columns of the changed row.
+type Lookup struct {
+	Name    string
+	Params  []string // names, as @name in SQL
+	Columns []string // of the row, by Params
+	SQL     string
+}
+
+// writer writes a plan's SQL.
+type writer struct {
+	*plan
+	names  map[*source]string
+	lookup *Lookup
+}
+
+func newWriter(p *plan) *writer {
+	w := &writer{plan: p, names: map[*source]string{}, lookup: &Lookup{}}
+	used := map[string]bool{}
+	for _, t := range p.tables {
+		name := t.table.Name
+		if !plainName.MatchString(name) {
+			name = "t"
+		}
+		unique := name
+		for i := 2; used[unique]; i++ {
+			unique = fmt.Sprintf("%s_%d", name, i)
+		}
+		used[unique] = true
+		w.names[t] = unique
+	}
+	return w
+}
+
+// plainName matches names that need no quotes, but for reserved words.
+var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
+
+// query writes a SELECT of the columns.
+func (w *writer) query(columns []string) string {
+	var from []string
+	for _, t := range w.tables {
+		from = append(from, t.table.SQL+w.alias(t))
+	}
+	where := w.conditions()
+	sql := "SELECT DISTINCT " + strings.Join(columns, ", ") + " FROM " + strings.Join(from, ", ")
+	if len(where) > 0 {
+		sql += " WHERE " + strings.Join(where, " AND ")
+	}
+	return sql
+}
+
+// alias is needed where a table is there twice, or its name is odd.
+func (w *writer) alias(t *source) string {
+	if len(w.tables) == 1 || w.names[t] == t.table.Name {
+		return ""
+	}
+	return " AS " + w.names[t]
+}
+
+// column writes a table's column, with the table unless there is only one. A
+// table whose name is a reserved word needs its quotes here, too.
+func (w *writer) column(r ref) string {
+	name := w.names[r.source]
+	switch {
+	case len(w.tables) == 1:
+		return r.known().SQL
+	case name == r.source.table.Name && strings.HasSuffix(r.source.table.SQL, `"`):
+		name = `"` + name + `"`
+	}
+	return name + "." + r.known().SQL
+}
+
+// conditions writes what holds between the tables, and the changed row.
+func (w *writer) conditions() []string {
+	var where []string
+	for _, c := range w.classes {
+		terms := w.terms(c)
+		if len(terms) == 0 {
+			continue
+		}
+		for _, t := range terms[1:] {
+			where = append(where, w.column(t)+" = "+w.term(terms[0], t))
+		}
+	}
+	for i, c := range w.classes {
+		for _, t := range c.equal {
+			a, b := w.terms(c), w.terms(t.class)
+			if t.swapped || slices.Index(w.classes, t.class) == i || len(a) == 0 || len(b) == 0 {
+				continue
+			}
+			x, y := a[len(a)-1], b[len(b)-1]
+			if x.source == w.origin && t.op.Left == t.op.Right {
+				x, y = y, x
+			}
+			if x.source != w.origin || y.source != w.origin {
+				where = append(where, w.term(x, y)+" "+t.op.sql()+" "+w.term(y, x))
+			}
+		}
+	}
+	return where
+}
+
+// terms gives the columns of a class that the query has: the changed row's
+// first.
+func (w *writer) terms(c *class) []ref {
+	var terms []ref
+	if w.origin != nil {
+		if input, ok := c.sent(w.origin); ok {
+			terms = append(terms, input)
+		}
+	}
+	for _, t := range w.tables {
+		terms = append(terms, c.of(t)...)
+	}
+	return terms
+}
+
+// term writes a column that is compared with another.
+func (w *writer) term(r, with ref) string {
+	if r.source == w.origin {
+		return w.input(r, r.known().Type != with.known().Type)
+	}
+	return w.column(r)
+}
+
+// input writes a column of the changed row. What it is compared with may be of
+// a narrower type, so it needs a cast to its own.
+func (w *writer) input(r ref, cast bool) string {
+	column := r.known()
+	i := slices.Index(w.lookup.Columns, column.Name)
+	if i < 0 {
+		i = len(w.lookup.Columns)
+		name := column.Name
+		if !plainName.MatchString(name) || slices.Contains(w.lookup.Params, name) {
+			name = fmt.Sprintf("column%d", r.column)
+		}
+		w.lookup.Columns = append(w.lookup.Columns, column.Name)
+		w.lookup.Params = append(w.lookup.Params, name)
+	}
+	if cast {
+		return "@" + w.lookup.Params[i] + "::" + column.Type
+	}
+	return "@" + w.lookup.Params[i]
+}
+
+func (o *Operator) sql() string {
+	if o.Schema == "pg_catalog" {
+		return o.Name
+	}
+	return fmt.Sprintf(`OPERATOR("%s".%s)`, strings.ReplaceAll(o.Schema, `"`, `""`), o.Name)
+}
