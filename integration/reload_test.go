@@ -40,7 +40,10 @@ func TestViewletComesBackWhileDeleted(t *testing.T) {
 	psql(t, s.db, "UPDATE t SET n = 'changed' WHERE id <= 5")
 	writeFiles(t, s.dir, map[string]string{"rules/w.hcl": wRules})
 	p.signal(t, syscall.SIGHUP)
-	eventually(t, "reloaded twice", func() bool { return strings.Count(p.stderr.String(), "rules reloaded") == 2 })
+	eventually(t, "the second reload's session is ready", func() bool {
+		said := p.stderr.String()
+		return strings.Count(said, "rules in force") == 3 && strings.LastIndex(said, "ready: every") > strings.LastIndex(said, "rules in force")
+	})
 	quiet(t, s.db)
 	newOracle(t, s.db, s.rules()).agree(t, s.redis)
 	p.stop(t)
