@@ -10,12 +10,6 @@ import (
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
 )
 
-// MessagePrefix is what an app gives pg_logical_emit_message as the prefix to
-// ask for refreshes inside its own transaction.
-//
-// https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-REPLICATION
-const MessagePrefix = "cdc-viewlet"
-
 // ParseMessage appends the refreshes that a logical message of ours asks for
 // to dst: product_teaser:42 for one fragment, product_teaser:* for all of a
 // viewlet, each on a line of its own. An error is for the log and names the
