@@ -1,7 +1,6 @@
 package derive
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 
@@ -33,8 +32,7 @@ type Relation struct {
 	System      bool   // a catalog, or in information_schema
 	RowSecurity bool
 	Columns     []Column // by attnum-1
-	// View is the tree of a view's query: pg_rewrite.ev_action.
-	View string
+	View        Tree     // of a view's query
 	// Root is the topmost partitioned table, under whose name the stream sends
 	// the changes; zero when the relation is not a partition.
 	Root viewlet.TableName
@@ -73,15 +71,11 @@ type OIDs struct{ Relations, Functions, Operators, Types, Collations []uint32 }
 
 // References reads what the trees refer to. Those of the views among the
 // relations are trees to be read as well.
-func References(trees ...string) (OIDs, error) {
+func References(trees ...Tree) OIDs {
 	relations, functions, operators := oidSet{}, oidSet{}, oidSet{}
 	types, collations := oidSet{}, oidSet{}
-	for _, text := range trees {
-		tree, err := parseTree(text)
-		if err != nil {
-			return OIDs{}, fmt.Errorf("analyse query: %w", err)
-		}
-		tree.walk(func(n *node) bool {
+	for _, t := range trees {
+		t.root.walk(func(n *node) bool {
 			relations.add(n, "relid")
 			functions.add(n, functionFields...)
 			operators.add(n, "opno")
@@ -90,7 +84,7 @@ func References(trees ...string) (OIDs, error) {
 			return true
 		})
 	}
-	return OIDs{relations.sorted(), functions.sorted(), operators.sorted(), types.sorted(), collations.sorted()}, nil
+	return OIDs{relations.sorted(), functions.sorted(), operators.sorted(), types.sorted(), collations.sorted()}
 }
 
 // functionFields are where nodes keep the function that they call.

@@ -13,7 +13,7 @@ import (
 type Query struct {
 	Viewlet string
 	Params  []string // the n-th is $n of the tree
-	Tree    string   // pg_proc.prosqlbody
+	Tree    Tree     // pg_proc.prosqlbody
 	// Written reports whether the viewlet has rules of its own for a table, or
 	// ignores it: then none is derived, and others may stand on it. Nil: none.
 	Written func(viewlet.TableName) bool
@@ -53,7 +53,7 @@ type Arg struct{ Column string }
 func Derive(q Query, c *Catalog) (*Result, error) {
 	b := &builder{catalog: c, views: map[*Relation]bool{}}
 	b.limits = &limits{catalog: c, unseen: map[*Relation]bool{}}
-	top, err := b.whole(q.Tree)
+	top, err := b.query(only(q.Tree.root), nil, site{})
 	if err != nil {
 		return nil, fmt.Errorf("derive rules of %s: %w", q.Viewlet, err)
 	}
@@ -68,14 +68,6 @@ func Derive(q Query, c *Catalog) (*Result, error) {
 	r.All = d.instances(top)
 	r.Limits = b.limits.all
 	return r, nil
-}
-
-func (b *builder) whole(text string) (*level, error) {
-	tree, err := parseTree(text)
-	if err != nil {
-		return nil, err
-	}
-	return b.query(only(tree), nil, site{})
 }
 
 type deriver struct {

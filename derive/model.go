@@ -304,15 +304,12 @@ func (b *builder) relation(s *source) error {
 	}
 	b.views[r] = true
 	defer delete(b.views, r)
-	tree, err := parseTree(r.View)
-	if err != nil {
-		return fmt.Errorf("view %s: %w", r, err)
-	}
-	q := only(tree)
+	q := only(r.View.root)
 	if q == nil {
 		return fmt.Errorf("the view %s is not one SELECT", r)
 	}
-	s.sub, err = b.query(q, nil, site{source: s})
+	sub, err := b.query(q, nil, site{source: s})
+	s.sub = sub
 	return err
 }
 
