@@ -17,6 +17,10 @@ type Query struct {
 	// Written reports whether the viewlet has rules of its own for a table, or
 	// ignores it: then none is derived, and others may stand on it. Nil: none.
 	Written func(viewlet.TableName) bool
+	// Taken reports whether something else has a name already that a lookup
+	// might get: a viewlet, a written lookup, or one derived before. Nil:
+	// nothing has.
+	Taken func(name string) bool
 }
 
 // Result is what is derived from a query.
