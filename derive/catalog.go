@@ -113,29 +113,59 @@ const (
 	int4Type        = 23
 	textType        = 25
 	oidType         = 26
+	inetType        = 869
+	macaddrType     = 829
+	bpcharType      = 1042
 	dateType        = 1082
+	timeType        = 1083
 	varcharType     = 1043
 	timestampType   = 1114
 	timestamptzType = 1184
+	timetzType      = 1266
+	numericType     = 1700
 	uuidType        = 2950
 	anyEnumType     = 3500
 )
 
-// textFamily gives types between which equal values have equal texts the same
-// number; 0 where equal values may differ in text, as 1.5 and 1.50 do.
-func (c *Catalog) textFamily(typ uint32) uint32 {
-	switch typ = c.base(typ); typ {
+// form is a type with its modifier: numeric(8,2), char(3).
+type form struct {
+	typ uint32 // pg_type.oid
+	mod int    // pg_attribute.atttypmod; -1: none
+}
+
+// textForm gives the same for types between which equal values have equal
+// texts. The zero form is for those where they may differ, as 1.5 and 1.50 do
+// in numeric; in numeric(8,2) and char(3) all have as many digits and blanks.
+func (c *Catalog) textForm(f form) form {
+	switch base := c.base(f.typ); base {
 	case int2Type, int4Type, int8Type:
-		return int8Type
+		return form{typ: int8Type}
 	case textType, varcharType, nameType:
-		return textType
-	case boolType, byteaType, charType, oidType, uuidType, dateType, timestampType, timestamptzType:
-		return typ
+		return form{typ: textType}
+	case boolType, byteaType, charType, oidType, uuidType, dateType, timeType, timetzType, timestampType, timestamptzType, inetType, macaddrType:
+		return form{typ: base}
+	case bpcharType, numericType:
+		if f.typ == base && f.mod >= varhdrsz {
+			return form{typ: base, mod: c.padded(f)}
+		}
+	default:
+		if c.Enums[base] {
+			return form{typ: base}
+		}
 	}
-	if c.Enums[typ] {
-		return typ
+	return form{}
+}
+
+// varhdrsz is what Postgres adds to the length that a modifier stands for.
+const varhdrsz = 4
+
+// padded gives how many characters, or digits behind the point, the text of
+// each value has.
+func (c *Catalog) padded(f form) int {
+	if f.typ == numericType {
+		return varhdrsz + (f.mod-varhdrsz)&0x7ff // numeric_typmod_scale
 	}
-	return 0
+	return f.mod
 }
 
 func (c *Catalog) enum(typ uint32) bool { return c.Enums[c.base(typ)] }

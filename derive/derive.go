@@ -55,12 +55,13 @@ type Arg struct{ Column string }
 // makes stale. The error is for a tree that it cannot read; what it can read
 // and not follow is a Limit.
 func Derive(q Query, c *Catalog) (*Result, error) {
-	b := &builder{catalog: c, views: map[*Relation]bool{}}
+	b := &builder{catalog: c, views: map[*Relation]bool{}, adopted: map[int][]adoption{}}
 	b.limits = &limits{catalog: c, unseen: map[*Relation]bool{}}
 	top, err := b.query(only(q.Tree.root), nil, site{})
 	if err != nil {
 		return nil, fmt.Errorf("derive rules of %s: %w", q.Viewlet, err)
 	}
+	b.settle()
 	d := &deriver{Query: q, builder: b, ways: map[*source][]*facts{}}
 	d.solver = solver{params: len(q.Params), order: b.tables, solved: map[*source]bool{}}
 	for _, s := range b.tables {
@@ -171,7 +172,7 @@ func (d *deriver) loose(params []int) string {
 			for _, eq := range f.eqs {
 				for _, r := range []ref{eq.a, eq.b} {
 					if r.param > 0 && !eq.text && slices.Contains(params, r.param) {
-						return fmt.Sprintf("(@%s is of a type whose equal values have several texts, such as 1.5 and 1.50, and texts are what keys are made of.)", d.Params[r.param-1])
+						return fmt.Sprintf("(@%s is of a type whose equal values have several texts, such as 1.5 and 1.50, and texts are what keys are made of; those of one numeric(8,2) or char(3) have one.)", d.Params[r.param-1])
 					}
 				}
 			}

@@ -299,10 +299,11 @@ func (f *facts) insideOf(b *branch) bool {
 // operandRow says that a row of the set operation is, column by column, one of
 // the operand.
 func (f *facts) operandRow(l, operand *level) {
-	types := l.query.child("setOperations").list("colTypes")
+	setop := l.query.child("setOperations")
+	types, mods := setop.list("colTypes"), setop.list("colTypmods")
 	f.row(operand)
-	for i := range types {
-		if f.catalog.textFamily(types[i].oid()) != 0 && f.usable(l, i+1) {
+	for i := range min(len(types), len(mods)) {
+		if f.catalog.textForm(form{types[i].oid(), mods[i].int()}) != (form{}) && f.usable(l, i+1) {
 			f.equate(ref{level: l, column: i + 1}, ref{level: operand, column: i + 1})
 		}
 	}

@@ -88,7 +88,7 @@ func (l *level) keeps(c *Catalog, output int) bool {
 			return false
 		}
 	}
-	return !merged || c.textFamily(l.outputType(output)) != 0
+	return !merged || c.textForm(l.outputForm(output)) != form{}
 }
 
 func (l *level) target(output int) *node {

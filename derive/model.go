@@ -125,6 +125,7 @@ type builder struct {
 	tables  []*source
 	limits  *limits
 	views   map[*Relation]bool // being expanded
+	adopted map[int][]adoption // by param
 }
 
 func (b *builder) query(q *node, outer *level, at site) (*level, error) {
