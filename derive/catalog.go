@@ -55,6 +55,20 @@ type Function struct {
 	Volatility   byte // pg_proc.provolatile: i immutable, s stable, v volatile
 }
 
+// widens reports whether an expression makes an integer of another one.
+func (c *Catalog) widens(e *node) bool {
+	f, args := c.Functions[e.oid("funcid")], e.list("args")
+	if !e.is("FUNCEXPR") || f == nil || f.Schema != "pg_catalog" || f.Name != "int2" && f.Name != "int4" && f.Name != "int8" || len(args) != 1 {
+		return false
+	}
+	for _, field := range []string{"vartype", "paramtype", "funcresulttype", "resulttype"} {
+		if typ := args[0].node.oid(field); typ != 0 {
+			return c.textForm(form{typ: typ}).typ == int8Type
+		}
+	}
+	return false
+}
+
 // Operator is what pg_operator says of an operator.
 type Operator struct {
 	Schema, Name string

@@ -154,7 +154,9 @@ func (b *builder) sublink(l *level, n *node, at site) error {
 	switch n.text("subLinkType") {
 	case existsSublink:
 		return nil
-	case anySublink, allSublink:
+	case anySublink:
+		sub.compared = b.conds(l, n.child("testexpr"), sub)
+	case allSublink:
 	default:
 		sub.scalar = true
 	}
@@ -206,9 +208,7 @@ func (l *level) variable(v *node) (*source, error) {
 // value is not a column's or a param's as it is, is the one before any cast
 // that leaves the bytes alone.
 func (l *level) ref(e *node, sub *level) (r ref, f form, ok bool) {
-	for e.is("RELABELTYPE", "COERCETODOMAIN") {
-		e = e.child("arg")
-	}
+	e = l.withoutCasts(e)
 	switch {
 	case e.is("PARAM") && e.text("paramkind") == "0":
 		return ref{param: e.int("paramid")}, form{e.oid("paramtype"), e.int("paramtypmod")}, true
@@ -242,6 +242,21 @@ func (l *level) ref(e *node, sub *level) (r ref, f form, ok bool) {
 		return ref{level: s.sub, column: column}, form{e.oid("vartype"), e.int("vartypmod")}, true
 	}
 	return ref{source: s, column: column}, form{e.oid("vartype"), e.int("vartypmod")}, true
+}
+
+// withoutCasts leaves out those that change no value's text: to a domain, to a
+// type with the same bytes, to an integer of another width.
+func (l *level) withoutCasts(e *node) *node {
+	for {
+		switch {
+		case e.is("RELABELTYPE", "COERCETODOMAIN"):
+			e = e.child("arg")
+		case l.catalog.widens(e):
+			e = e.list("args")[0].node
+		default:
+			return e
+		}
+	}
 }
 
 // outputForm gives an output's type as the column that it is has it; the zero

@@ -148,6 +148,20 @@ func (f *facts) row(l *level) {
 		f.enter(l)
 	}
 	f.rise(l.site)
+	if f.inside[l] {
+		f.comparable(l.compared)
+	}
+}
+
+// comparable says that a change of a row that an outer one is compared with, as
+// in NOT IN, makes a difference only where the two are equal. A NULL would make
+// one everywhere.
+func (f *facts) comparable(conds []*cond) {
+	for _, c := range conds {
+		if c.eq != nil && c.eq.a.neverNull() && c.eq.b.neverNull() {
+			f.hold([]*cond{c})
+		}
+	}
 }
 
 // rise says what a row of a level, or a change of one, means where it goes to.

@@ -9,7 +9,8 @@ import (
 // level is one SELECT of the query, views and WITH expanded: what is named
 // twice is there twice.
 type level struct {
-	query *node
+	query   *node
+	catalog *Catalog
 	// outer is the level that its variables count from: of a subquery the one
 	// around it, of a WITH query the one that has the WITH.
 	outer   *level
@@ -23,6 +24,7 @@ type level struct {
 	// take the place of one that goes.
 	scalar    bool
 	recursive bool
+	compared  []*cond // how = ANY and IN compare a row with the one around it
 	sublinks  map[*node]*level
 	scanned   map[*node]bool // target entries that are read
 }
@@ -135,7 +137,7 @@ func (b *builder) query(q *node, outer *level, at site) (*level, error) {
 	if !q.is("QUERY") || q.text("commandType") != "1" {
 		return nil, errors.New("it is not a SELECT")
 	}
-	l := &level{query: q, outer: outer, site: at, sublinks: map[*node]*level{}, scanned: map[*node]bool{}}
+	l := &level{query: q, catalog: b.catalog, outer: outer, site: at, sublinks: map[*node]*level{}, scanned: map[*node]bool{}}
 	for _, t := range q.list("targetList") {
 		if t.node.int("resno") == len(l.outputs)+1 {
 			l.outputs = append(l.outputs, t.node.child("expr"))

@@ -96,11 +96,12 @@ func fragments(t testing.TB, r *redisServer) map[string]string {
 	}
 }
 
-// agree compares Redis with the truth: nothing missing, nothing stale, nothing
-// left over. Nothing may be changing.
-func (o *oracle) agree(t testing.TB, r *redisServer) {
+// agree compares Redis with the truth, which it gives: nothing missing, nothing
+// stale, nothing left over. Nothing may be changing.
+func (o *oracle) agree(t testing.TB, r *redisServer) (want map[string]string) {
 	t.Helper()
-	want, got := o.truth(t), fragments(t, r)
+	want = o.truth(t)
+	got := fragments(t, r)
 	wrong := 0
 	tell := func(format string, args ...any) {
 		if wrong++; wrong <= 10 {
@@ -127,6 +128,7 @@ func (o *oracle) agree(t testing.TB, r *redisServer) {
 	if len(want) == 0 {
 		t.Fatal("there is nothing to compare")
 	}
+	return want
 }
 
 // site is a folder with rules, between a Postgres and a Redis.
