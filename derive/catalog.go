@@ -52,7 +52,8 @@ type Column struct {
 // Function is what pg_proc says of a function.
 type Function struct {
 	Schema, Name string
-	Volatility   byte // pg_proc.provolatile: i immutable, s stable, v volatile
+	Volatility   byte   // pg_proc.provolatile: i immutable, s stable, v volatile
+	Definition   string // identifies what it does; empty for those of Postgres
 }
 
 // widens reports whether an expression makes an integer of another one.

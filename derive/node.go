@@ -9,12 +9,15 @@ import (
 
 // Tree is a query as Postgres analysed it: pg_proc.prosqlbody, or a view's
 // pg_rewrite.ev_action. It is only read, by any goroutine.
-type Tree struct{ root value }
+type Tree struct {
+	text string
+	root value
+}
 
 // ParseTree reads the text form of a tree.
 func ParseTree(text string) (Tree, error) {
 	root, err := parseTree(text)
-	return Tree{root}, err
+	return Tree{text, root}, err
 }
 
 // value is what a field of a node holds: NULL, a word, a node or a list. Its

@@ -1,11 +1,9 @@
 package integration
 
 import (
-	"bytes"
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -232,7 +230,6 @@ func withoutAll(viewlets string) string {
 func follow(t *testing.T, s *site, truth map[string]string) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	paste(t, s)
 	p := s.run(t, "--http", "127.0.0.1:0")
 	metrics := urlOf(t, p) + "/metrics"
 	writeFiles(t, s.dir, truth)
@@ -271,37 +268,6 @@ func differences(was, is map[string]string) (n int) {
 		}
 	}
 	return n
-}
-
-var derivedAll = regexp.MustCompile(`(?m)^# derived: (\w+) has all = (".*")$`)
-
-// paste puts the derived rules beside the viewlets, as one would by hand.
-func paste(t *testing.T, s *site) {
-	t.Helper()
-	p := daemon(t, s.dir, environment(s.db, s.redis), "plan", "-c", s.rules())
-	if code := p.wait(t); code != 0 {
-		t.Fatalf("plan ended with %d: %s", code, p.stderr.String())
-	}
-	t.Log(p.stderr.String())
-	derived := p.stdout.String()
-	files, err := filepath.Glob(filepath.Join(s.rules(), "*.hcl"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range derivedAll.FindAllStringSubmatch(derived, -1) {
-			label := fmt.Sprintf("viewlet %q {\n", m[1])
-			text = bytes.ReplaceAll(text, []byte(label), []byte(label+"  all = "+m[2]+"\n"))
-		}
-		if err := os.WriteFile(file, text, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	writeFiles(t, s.dir, map[string]string{"rules/derived.hcl": derived})
 }
 
 // total adds up a metric over its labels.
