@@ -134,6 +134,7 @@ type site struct {
 	dir   string
 	db    *database
 	redis *redisServer
+	env   []string // of the daemon, over what names both servers
 }
 
 // newSite writes the files to an empty folder, with a postgres block that
@@ -148,6 +149,16 @@ func newSite(t testing.TB, db *database, schema string, files map[string]string)
 	return s
 }
 
+// through has the daemon reach Postgres and Redis through networks, and not
+// straight.
+func (s *site) through(t testing.TB) (postgres, redis *network) {
+	t.Helper()
+	postgres, pg := newNetwork(t, s.db.url)
+	redis, rd := newNetwork(t, s.redis.URL())
+	s.env = append(s.env, "DATABASE_URL="+pg, "REDIS_URL="+rd)
+	return postgres, redis
+}
+
 func (s *site) rules() string { return filepath.Join(s.dir, "rules") }
 
 // run starts the daemon and waits until it is warm.
@@ -160,5 +171,5 @@ func (s *site) run(t testing.TB, args ...string) *program {
 
 func (s *site) start(t testing.TB, args ...string) *program {
 	t.Helper()
-	return daemon(t, s.dir, environment(s.db, s.redis), append([]string{"run", "-c", s.rules()}, args...)...)
+	return daemon(t, s.dir, append(environment(s.db, s.redis), s.env...), append([]string{"run", "-c", s.rules()}, args...)...)
 }
