@@ -106,7 +106,7 @@ func TestTransactionIDsWrapAround(t *testing.T) {
 	t.Parallel()
 	s := smallSite(t, startOwnPostgres(t, sandbox.PostgresConfig{}))
 	setForward(t, s.db, 2_000_000_000, 4_000_000_000, 1<<32-150)
-	p := s.run(t)
+	p := s.run(t, "--http", "127.0.0.1:0")
 	xids := func() int64 { return ask[int64](t, s.db, "SELECT pg_current_xact_id()::text::bigint") }
 	for first := xids(); xids() < 1<<32+100; {
 		psql(t, s.db, "UPDATE t SET n = 'x' || pg_current_xact_id() WHERE id = 1 + pg_current_xact_id()::text::bigint % 500")
@@ -114,7 +114,7 @@ func TestTransactionIDsWrapAround(t *testing.T) {
 			t.Fatalf("transaction %d is beyond the end before it begins", first)
 		}
 	}
-	quiet(t, s.db)
+	waitsForHeldCommit(t, s, urlOf(t, p))
 	newOracle(t, s.db, s.rules()).agree(t, s.redis)
 	p.stop(t)
 }
