@@ -2,6 +2,8 @@ package integration
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"net/url"
 	"strings"
 	"sync"
@@ -31,10 +33,19 @@ func newNetwork(t testing.TB, server string) (*network, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	zerolog.SetGlobalLevel(zerolog.Disabled) // its toxics log by themselves
 	house := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	n := &network{toxiproxy.NewProxy(house, u.Scheme, "127.0.0.1:0", u.Host)}
-	if err := n.proxy.Start(); err != nil {
-		t.Fatal(err)
+	n := &network{}
+	for tries := 0; ; tries++ {
+		// Below the range of outgoing connections, of which one could take the
+		// port while the network is cut.
+		port := 32001 + rand.IntN(700)
+		n.proxy = toxiproxy.NewProxy(house, u.Scheme, fmt.Sprintf("127.0.0.1:%d", port), u.Host)
+		if err := n.proxy.Start(); err == nil {
+			break
+		} else if tries == 50 {
+			t.Fatal(err)
+		}
 	}
 	t.Cleanup(n.proxy.Stop)
 	u.Host = n.proxy.Listen
