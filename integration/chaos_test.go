@@ -174,6 +174,7 @@ func (c *chaos) rest(t *testing.T) {
 	c.oracle.agree(t, c.redis)
 	c.rests++
 	c.lost = false
+	t.Logf("%d ends of the daemon; all is right", c.kills)
 	c.write(t)
 }
 
