@@ -126,6 +126,7 @@ func (c *chaos) end(t *testing.T) {
 		c.daemons[0].kill()
 	}
 	c.kills++
+	c.check(t) // nobody writes what is missing now
 	c.revive(t)
 }
 
