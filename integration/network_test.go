@@ -66,6 +66,13 @@ func (n *network) lose(t testing.TB, d direction) (mend func()) {
 	return n.toxic(t, d, `"type": "timeout", "attributes": {"timeout": 0}`)
 }
 
+// swallow is to lose both directions.
+func (n *network) swallow(t testing.TB) (mend func()) {
+	t.Helper()
+	there, back := n.lose(t, toServer), n.lose(t, toDaemon)
+	return func() { there(); back() }
+}
+
 // delay makes every packet of a direction late, by up to twice 40 ms.
 func (n *network) delay(t testing.TB, d direction) (mend func()) {
 	t.Helper()
