@@ -149,12 +149,16 @@ var daemonFaults = []mishap{
 		p := c.daemons[0]
 		p.signal(t, syscall.SIGSTOP)
 		_, _ = c.db.pool.Exec(t.Context(), "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active")
-		c.daemons = append(c.daemons, c.start(t))
+		c.another(t)
 		c.pause(1500)
 		return func() { p.signal(t, syscall.SIGCONT) }
 	}},
+	{"template changed", func(t *testing.T, c *chaos) func() {
+		c.edit(t)
+		return nothing
+	}},
 	{"second daemon", func(t *testing.T, c *chaos) func() {
-		c.daemons = append(c.daemons, c.start(t))
+		c.another(t)
 		return nothing
 	}},
 }

@@ -2,8 +2,10 @@ package integration
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -29,8 +31,9 @@ func TestChaos(t *testing.T) {
 	t.Logf("seed %d", seed)
 	c := newChaos(t, seed)
 	defer c.told(t)
+	between := min(25, max(8, *chaosKills/10)) // two rests
 	for c.kills < *chaosKills {
-		for range 10 {
+		for range between {
 			c.round(t)
 		}
 		c.rest(t)
@@ -50,7 +53,10 @@ type chaos struct {
 	writers  *sync.WaitGroup
 	rested   context.CancelFunc // ends the writers
 	witness  *witness
+	visitor  *visitor
 	lost     bool // Redis has lost something since the last rest
+	edition  int  // of a template
+	edited   bool // since the last rest
 
 	kills, rests int
 	faults       map[string]int
@@ -61,15 +67,16 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 	files, sql := shopFiles(t)
 	files["rules/kinds.hcl"], files["rules/children.txt"] = kindsTables, "{{range .rows}}{{.slug}}: {{.title}}\n{{end}}"
 	files["rules/witness.hcl"] = witnessRules
-	db := startOwnPostgres(t, sandbox.PostgresConfig{Settings: map[string]string{"wal_sender_timeout": "3s"}})
+	db := startOwnPostgres(t, sandbox.PostgresConfig{Settings: map[string]string{"wal_sender_timeout": "10s"}})
 	c := &chaos{
 		site: newSite(t, db, strings.Join([]string{
 			sql, kindsSchema, `ALTER TABLE "My.Shop"."Order Items" REPLICA IDENTITY FULL`, `ALTER TABLE blobs REPLICA IDENTITY FULL`, witnessSchema,
 		}, ";"), files),
-		seed: seed, rnd: rand.New(rand.NewPCG(seed, 0)), faults: map[string]int{}, witness: &witness{},
+		seed: seed, rnd: rand.New(rand.NewPCG(seed, 0)), faults: map[string]int{}, witness: &witness{}, visitor: &visitor{},
 	}
 	c.postgres, c.redisWay = c.through(t)
-	c.daemons = []*program{c.run(t)}
+	c.revive(t)
+	c.settled(t)
 	c.oracle = newOracle(t, db, c.rules())
 	c.oracle.agree(t, c.redis)
 	c.write(t)
@@ -86,6 +93,7 @@ func (c *chaos) write(t *testing.T) {
 		c.writers.Go(func() { w.runThroughFaults(t, ctx) })
 	}
 	c.writers.Go(func() { c.witness.run(t, ctx, c.db) })
+	c.writers.Go(func() { c.visitor.run(ctx, rand.New(rand.NewPCG(c.seed, uint64(9+10*c.rests)))) })
 }
 
 // round has one or two faults, and then the daemon end, or not.
@@ -103,7 +111,7 @@ func (c *chaos) round(t *testing.T) {
 	for _, mend := range slices.Backward(mends) {
 		mend()
 	}
-	c.pause(1000)
+	c.pause(700)
 	c.check(t)
 	c.end(t)
 }
@@ -145,8 +153,35 @@ func (c *chaos) revive(t *testing.T) {
 	}
 	c.daemons = alive
 	if len(c.daemons) == 0 {
-		c.daemons = append(c.daemons, c.start(t))
+		c.another(t)
 	}
+	c.visitor.asks.Store(c.daemons[0])
+}
+
+// another starts one more daemon.
+func (c *chaos) another(t *testing.T) {
+	c.daemons = append(c.daemons, c.start(t, "--http", "127.0.0.1:0"))
+}
+
+// edit changes a template and has all daemons read it. One that cannot compare
+// it with Postgres just now keeps the old one.
+func (c *chaos) edit(t *testing.T) {
+	c.edited = true
+	c.edition++
+	writeFiles(t, c.dir, map[string]string{"rules/children.txt": fmt.Sprintf("%d: {{range .rows}}{{.slug}} {{.title}}\n{{end}}", c.edition)})
+	for _, p := range c.daemons {
+		p.signal(t, syscall.SIGHUP)
+	}
+}
+
+// reread has the newest template in force.
+func (c *chaos) reread(t *testing.T) {
+	for _, p := range c.daemons {
+		p.kill()
+	}
+	c.revive(t)
+	c.oracle.load(t, c.rules())
+	c.edited = false
 }
 
 // check reads what is confirmed, and then whether all of it is in Redis.
@@ -163,12 +198,18 @@ func (c *chaos) rest(t *testing.T) {
 	c.rested()
 	c.writers.Wait()
 	began := time.Now()
+	if c.edited {
+		c.reread(t)
+	}
 	c.revive(t)
 	lsn := mark(t, c.db)
-	eventually(t, "all is confirmed to "+lsn.String(), func() bool {
+	err := poll(t.Context(), 5*patience, func() bool {
 		c.revive(t)
 		return confirmed(t, c.db) >= lsn
 	})
+	if err != nil {
+		t.Fatalf("wait until all is confirmed to %s: %v", lsn, err)
+	}
 	c.settled(t)
 	c.slowest = max(c.slowest, time.Since(began))
 	c.check(t)
@@ -200,7 +241,10 @@ func (c *chaos) told(t *testing.T) {
 	for n := range maps.Values(c.faults) {
 		total += n
 	}
-	t.Logf("seed %d: %d ends of the daemon, %d faults of %d kinds, %d comparisons, %d looks at what is confirmed; at rest within %s",
-		c.seed, c.kills, total, len(c.faults), c.rests, c.witness.looks, c.slowest.Round(time.Millisecond))
+	t.Logf("seed %d: %d ends of the daemon, %d faults of %d kinds, %d comparisons, %d looks at what is confirmed, %d fragments read over HTTP; at rest within %s",
+		c.seed, c.kills, total, len(c.faults), c.rests, c.witness.looks, c.visitor.served.Load(), c.slowest.Round(time.Millisecond))
 	t.Logf("faults: %v", c.faults)
+	if log, err := os.ReadFile(c.db.LogPath()); t.Failed() && err == nil {
+		t.Logf("the log of Postgres ends with\n%s", log[max(0, len(log)-5000):])
+	}
 }

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -154,4 +157,46 @@ func (w *witness) countedBefore(lsn viewlet.LSN) map[int]int64 {
 		}
 	}
 	return counts
+}
+
+// visitor reads fragments over HTTP that may not be there, and asks for some to
+// be rendered: what it brings into Redis must be as right as the rest.
+type visitor struct {
+	asks   atomic.Pointer[program] // the daemon
+	served atomic.Int64
+}
+
+func (v *visitor) run(ctx context.Context, rnd *rand.Rand) {
+	client := &http.Client{Timeout: time.Second}
+	tick := time.NewTicker(pace / 2)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		_, rest, _ := strings.Cut(v.asks.Load().stderr.String(), "url=http://")
+		host, _, listens := strings.Cut(rest, "\n")
+		if !listens {
+			continue
+		}
+		method, path := http.MethodGet, "/viewlet/"
+		if rnd.IntN(5) == 0 {
+			method, path = http.MethodPost, "/refresh/"
+		}
+		name := []string{"product_teaser", "product_page", "latest_reviews", "witness"}[rnd.IntN(4)]
+		req, err := http.NewRequestWithContext(ctx, method, fmt.Sprintf("http://%s%s%s/%d", host, path, name, rnd.IntN(2600)), nil)
+		if err != nil {
+			panic(err)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			continue // the daemon was killed, or waits for a server
+		}
+		if resp.StatusCode == http.StatusOK {
+			v.served.Add(1)
+		}
+		resp.Body.Close()
+	}
 }

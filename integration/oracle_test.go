@@ -16,26 +16,35 @@ import (
 
 // oracle knows what ought to be in Redis: a fresh render of every instance.
 type oracle struct {
+	db       *render.Database
 	set      *rules.Set
 	renderer *render.Renderer
 }
 
 func newOracle(t testing.TB, db *database, path string) *oracle {
 	t.Helper()
-	set, diags := rules.Load(path)
-	if diags.HasErrors() {
-		t.Fatal(diags)
-	}
 	d, err := render.Connect(t.Context(), render.Config{URL: db.url})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(d.Close)
-	r, problems := render.New(d, set, 0)
+	o := &oracle{db: d}
+	o.load(t, path)
+	return o
+}
+
+// load reads the rules, which may have changed.
+func (o *oracle) load(t testing.TB, path string) {
+	t.Helper()
+	set, diags := rules.Load(path)
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	r, problems := render.New(o.db, set, 0)
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
-	return &oracle{set: set, renderer: r}
+	o.set, o.renderer = set, r
 }
 
 // truth renders every instance afresh.
