@@ -34,7 +34,7 @@ func TestSlotMadeAnewByHand(t *testing.T) {
 // goes on.
 func TestOldWalsenderHoldsSlot(t *testing.T) {
 	t.Parallel()
-	s := smallSite(t, startOwnPostgres(t, sandbox.PostgresConfig{Settings: map[string]string{"wal_sender_timeout": "3s"}}))
+	s := smallSite(t, startOwnPostgres(t, sandbox.PostgresConfig{Settings: map[string]string{"wal_sender_timeout": "5s"}}))
 	old := s.run(t)
 	quiet(t, s.db)
 	old.signal(t, syscall.SIGSTOP)
