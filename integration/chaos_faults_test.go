@@ -37,8 +37,8 @@ func (c *chaos) draw() []mishap {
 
 // faults are those of each part.
 var faults = [][]mishap{
-	networkFaults("postgres", func(c *chaos) *network { return c.postgres }),
-	networkFaults("redis", func(c *chaos) *network { return c.redisWay }),
+	networkFaults("postgres", func(c *chaos) *network { return c.toPostgres }),
+	networkFaults("redis", func(c *chaos) *network { return c.toRedis }),
 	postgresFaults,
 	redisFaults,
 	daemonFaults,

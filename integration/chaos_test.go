@@ -40,23 +40,23 @@ func TestChaos(t *testing.T) {
 	}
 }
 
-// chaos is one run of it. All but its writers and its witness is one
-// goroutine's.
+// chaos is one run of it. All but its writers, its witness and its visitor is
+// one goroutine's.
 type chaos struct {
 	*site
-	seed     uint64
-	rnd      *rand.Rand
-	oracle   *oracle
-	daemons  []*program
-	postgres *network
-	redisWay *network
-	writers  *sync.WaitGroup
-	rested   context.CancelFunc // ends the writers
-	witness  *witness
-	visitor  *visitor
-	lost     bool // Redis has lost something since the last rest
-	edition  int  // of a template
-	edited   bool // since the last rest
+	seed       uint64
+	rnd        *rand.Rand
+	oracle     *oracle
+	daemons    []*program
+	toPostgres *network
+	toRedis    *network
+	writers    *sync.WaitGroup
+	rested     context.CancelFunc // ends the writers
+	witness    *witness
+	visitor    *visitor
+	lost       bool // Redis has lost something since the last rest
+	edition    int  // of a template
+	edited     bool // since the last rest
 
 	kills, rests int
 	faults       map[string]int
@@ -74,7 +74,7 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 		}, ";"), files),
 		seed: seed, rnd: rand.New(rand.NewPCG(seed, 0)), faults: map[string]int{}, witness: &witness{}, visitor: &visitor{},
 	}
-	c.postgres, c.redisWay = c.through(t)
+	c.toPostgres, c.toRedis = c.through(t)
 	c.revive(t)
 	c.settled(t)
 	c.oracle = newOracle(t, db, c.rules())
@@ -227,7 +227,8 @@ func (c *chaos) settled(t *testing.T) {
 		c.revive(t)
 		for _, p := range c.daemons {
 			said := p.stderr.String()
-			if at := strings.LastIndex(said, "rules in force"); at >= 0 && strings.Contains(said[at:], "ready: every fragment is in Redis") {
+			session := said[max(0, strings.LastIndex(said, "rules in force")):]
+			if strings.Contains(session, "ready: every fragment is in Redis") && !strings.Contains(session, "session ended") {
 				return true
 			}
 		}
