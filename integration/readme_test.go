@@ -726,7 +726,7 @@ func fetch(t testing.TB, url string) string {
 	return string(body)
 }
 
-// What docs/deploy.md says to look for in the log is what the daemon logs.
+// What the pages say to look for in the log is what the daemon logs.
 func TestPagesQuoteTheLog(t *testing.T) {
 	t.Parallel()
 	var code strings.Builder
@@ -742,16 +742,44 @@ func TestPagesQuoteTheLog(t *testing.T) {
 			code.Write(text)
 		}
 	}
-	_, table, found := strings.Cut(readPage(t, "docs/deploy.md"), "Log lines, with their level:")
-	table, _, _ = strings.Cut(table, "\n## ")
-	lines := regexp.MustCompile("(?m)^\\| `([^`]+)` \\| (info|warn|error) \\|").FindAllStringSubmatch(table, -1)
-	if !found || len(lines) < 5 {
-		t.Fatalf("docs/deploy.md has a table of %d log lines", len(lines))
+	for page, heading := range map[string]string{"docs/deploy.md": "Log lines, with their level:", "docs/reliability.md": "Of the log"} {
+		_, table, found := strings.Cut(readPage(t, page), heading)
+		table, _, _ = strings.Cut(table, "\n## ")
+		lines := regexp.MustCompile("(?m)^\\| `([^`]+)` \\| (info|warn|error) \\|").FindAllStringSubmatch(table, -1)
+		if !found || len(lines) < 5 {
+			t.Fatalf("%s has a table of %d log lines", page, len(lines))
+		}
+		for _, m := range lines {
+			level := strings.ToUpper(m[2][:1]) + m[2][1:]
+			if !strings.Contains(code.String(), fmt.Sprintf(".%s(%q", level, m[1])) {
+				t.Errorf("%s: nothing logs %q at level %s", page, m[1], m[2])
+			}
+		}
 	}
-	for _, m := range lines {
-		level := strings.ToUpper(m[2][:1]) + m[2][1:]
-		if !strings.Contains(code.String(), fmt.Sprintf(".%s(%q", level, m[1])) {
-			t.Errorf("nothing logs %q at level %s", m[1], m[2])
+}
+
+// The tests that docs/reliability.md names are there.
+func TestPagesNameRealTests(t *testing.T) {
+	t.Parallel()
+	real := map[string]bool{}
+	for _, files := range goFiles(t) {
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllSubmatch(text, -1) {
+				real[string(m[1])] = true
+			}
+		}
+	}
+	named := regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(readPage(t, "docs/reliability.md"), -1)
+	if len(named) < 30 {
+		t.Fatalf("docs/reliability.md names %d tests", len(named))
+	}
+	for _, m := range named {
+		if !real[m[1]] {
+			t.Errorf("docs/reliability.md names %s, which is no test", m[1])
 		}
 	}
 }

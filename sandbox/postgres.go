@@ -208,6 +208,22 @@ func (p *Postgres) Restart(ctx context.Context, settings map[string]string) erro
 	return nil
 }
 
+// Run runs another of Postgres's programs on the cluster, such as pg_resetwal,
+// and waits for it while ctx lives. It says fs.ErrNotExist of one that the
+// server came without.
+func (p *Postgres) Run(ctx context.Context, program string, args ...string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	path := filepath.Join(p.bin, program)
+	if _, err := os.Stat(path); err != nil {
+		return fmt.Errorf("run %s: %w", program, err)
+	}
+	if err := p.run(ctx, exec.Command(path, append([]string{"-D", p.dataDir()}, args...)...)); err != nil {
+		return fmt.Errorf("run %s: %w", program, err)
+	}
+	return nil
+}
+
 // sweep removes the System V segment by which a postmaster knows its cluster
 // in use. One that is killed leaves it, and only the next start would find it.
 //
