@@ -35,7 +35,7 @@ func (a *app) setup(ctx context.Context, print bool) error {
 	}
 	defer db.Close()
 	if print {
-		sql, err := replication.SetupSQL(ed.cfg, ed.tables)
+		sql, err := replication.SetupSQL(ctx, ed.cfg, ed.tables)
 		if err == nil {
 			_, err = fmt.Fprint(a.stdout, sql)
 		}
