@@ -44,7 +44,7 @@ func Setup(ctx context.Context, cfg Config, tables []viewlet.Table) (State, erro
 		state, err := setup(ctx, w.PgConn, cfg, tables)
 		// Another daemon may have made the publication at the same moment, and
 		// then the slot too; now they are there.
-		if code := sqlState(err); tries == 2 || (code != duplicateObject && code != uniqueViolation) {
+		if code := sqlState(err); tries == 2 || (code != duplicateObject && code != uniqueViolation && code != objectInUse) {
 			return state, err
 		}
 	}
@@ -75,8 +75,9 @@ func setup(ctx context.Context, conn *pgconn.PgConn, cfg Config, tables []viewle
 	}
 	if state.Lost = cmp.Or(slot.Lost(), cfg.Renew); slot.Exists && state.Lost != "" {
 		cfg.Log.Warn("the slot is lost, making another", "slot", cfg.Slot, "why", state.Lost)
-		if err := dropSlot(ctx, conn, cfg); err != nil {
-			return state, err
+		_, err := query(ctx, conn, dropSlotSQL(cfg)) // by now another daemon may have made it, and stream it
+		if err != nil && sqlState(err) != undefinedObject {
+			return state, fmt.Errorf("drop slot %q: %w", cfg.Slot, err)
 		}
 		slot.Exists = false
 	}

@@ -194,7 +194,7 @@ func dropSlot(ctx context.Context, conn *pgconn.PgConn, cfg Config) error {
 	if p := slot.foreign(cfg.Slot); p != nil {
 		return *p
 	}
-	_, err = query(ctx, conn, fmt.Sprintf("SELECT pg_catalog.pg_drop_replication_slot(%s)", quoteLiteral(cfg.Slot)))
+	_, err = query(ctx, conn, dropSlotSQL(cfg))
 	switch sqlState(err) {
 	case objectInUse:
 		return Problem{
@@ -209,4 +209,8 @@ func dropSlot(ctx context.Context, conn *pgconn.PgConn, cfg Config) error {
 	}
 	cfg.Log.Info("slot dropped", "slot", cfg.Slot)
 	return nil
+}
+
+func dropSlotSQL(cfg Config) string {
+	return fmt.Sprintf("SELECT pg_catalog.pg_drop_replication_slot(%s)", quoteLiteral(cfg.Slot))
 }
