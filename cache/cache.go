@@ -49,7 +49,7 @@ type Cache struct {
 	perCall int // the most fragments in one script call
 	failed  failedSet
 	sweeps  sweeps
-	run     atomic.Pointer[string] // Redis's run_id when the State was read; nil: it was not
+	holder  atomic.Pointer[holder] // as which we took the State; nil: we did not
 	scripts struct{ store, keep, state *redis.Script }
 }
 

@@ -259,6 +259,7 @@ func everything(t *testing.T, c *Cache) {
 	}
 	must(c.SaveLSN(ctx, 1))(t)
 	must(c.State(ctx))(t)
+	must(c.Take(ctx))(t)
 	if err := errors.Join(c.Fail(ctx, "v:*", 1, errors.New("broken")), c.loadFailed(ctx)); err != nil {
 		t.Errorf("load failed: %v", err)
 	}

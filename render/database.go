@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -36,6 +37,7 @@ type Database struct {
 	// while its keys are rendered on others. These keep some free for that.
 	wholes, lookups chan struct{}
 	timeout         time.Duration // of a statement
+	origin          *atomic.Pointer[origin]
 
 	mu    sync.Mutex
 	types map[uint32]pgType
@@ -67,9 +69,12 @@ func Connect(ctx context.Context, cfg Config) (*Database, error) {
 	pc.ConnConfig.ConnectTimeout = cmp.Or(pc.ConnConfig.ConnectTimeout, 10*time.Second)
 	// Not at the start of the session: target_session_attrs=read-write in the
 	// URL would take every server for a standby.
+	from := &atomic.Pointer[origin]{}
 	pc.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, "SET default_transaction_read_only = on")
-		return err
+		if _, err := conn.Exec(ctx, "SET default_transaction_read_only = on"); err != nil {
+			return err
+		}
+		return from.Load().check(ctx, conn)
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
@@ -83,6 +88,7 @@ func Connect(ctx context.Context, cfg Config) (*Database, error) {
 	return &Database{
 		pool:    pool,
 		timeout: cfg.StatementTimeout,
+		origin:  from,
 		wholes:  make(chan struct{}, few),
 		lookups: make(chan struct{}, few),
 		types:   map[uint32]pgType{},
@@ -184,11 +190,18 @@ func (db *Database) Committing(ctx context.Context) ([]uint32, error) {
 const waitsForStandby = `wait_event = 'SyncRep'
 	OR query = '<insufficient privilege>' AND current_setting('synchronous_standby_names') <> ''`
 
-// sessions gives the transaction ids of the sessions that have one, as far as
-// the condition is true of them. The snapshot would not do: it does not list
-// those that came after the last that ended.
+// sessions gives the transaction ids of the sessions that have one, or that end
+// one that was prepared, as far as the condition is true of them. The snapshot
+// would not do: it does not list those that came after the last that ended.
+//
+// https://www.postgresql.org/docs/current/sql-commit-prepared.html
 func (db *Database) sessions(ctx context.Context, condition string) ([]uint32, error) {
-	rows, err := db.pool.Query(ctx, "SELECT backend_xid::text::bigint FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND ("+condition+")")
+	rows, err := db.pool.Query(ctx, `SELECT xid::text::bigint FROM (
+			SELECT backend_xid, wait_event, query FROM pg_stat_activity WHERE backend_xid IS NOT NULL
+			UNION ALL SELECT p.transaction, a.wait_event, a.query
+			FROM pg_prepared_xacts p JOIN pg_stat_activity a ON a.backend_xid IS NULL AND a.state = 'active'
+				AND a.query ~* '\mprepared\M' AND (strpos(a.query, p.gid) > 0 OR strpos(a.query, quote_literal(p.gid)) > 0)
+		) s(xid, wait_event, query) WHERE `+condition)
 	if err != nil {
 		return nil, fmt.Errorf("read pg_stat_activity: %w", err)
 	}
@@ -205,15 +218,18 @@ func (db *Database) sessions(ctx context.Context, condition string) ([]uint32, e
 
 // Unpublished names the transactions that began before the publication got the
 // last of its tables. What they had written to that table by then is not in the
-// stream, whenever they commit.
+// stream, whenever they commit. For want of pg_read_all_stats it also names those
+// that are prepared where one could wait for a synchronous standby: whether it
+// does, Committing cannot tell then.
 //
 // https://www.postgresql.org/docs/current/logicaldecoding-explanation.html
 func (db *Database) Unpublished(ctx context.Context, publication string) ([]uint32, error) {
 	rows, err := db.pool.Query(ctx, `SELECT xid::text::bigint FROM (
-			SELECT backend_xid FROM pg_stat_activity WHERE datname = current_database() AND backend_xid IS NOT NULL
-			UNION ALL SELECT transaction FROM pg_prepared_xacts WHERE database = current_database()
-		) open(xid)
-		WHERE age(xid) > (SELECT min(age(r.xmin)) FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = $1)`, publication)
+			SELECT backend_xid, false FROM pg_stat_activity WHERE datname = current_database() AND backend_xid IS NOT NULL
+			UNION ALL SELECT transaction, current_setting('synchronous_standby_names') <> '' AND NOT pg_has_role('pg_read_all_stats', 'USAGE')
+			FROM pg_prepared_xacts WHERE database = current_database()
+		) open(xid, hidden)
+		WHERE hidden OR age(xid) > (SELECT min(age(r.xmin)) FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = $1)`, publication)
 	if err != nil {
 		return nil, fmt.Errorf("read open transactions: %w", err)
 	}

@@ -42,8 +42,9 @@ type Renderer interface {
 }
 
 // ErrForgotten, from a Store, says that it no longer holds what was written to
-// it. It ends Pipeline.Run: what is to be rendered is to be found out anew.
-var ErrForgotten = errors.New("the store has lost what was written to it")
+// it, or that somebody else writes to it now. It ends Pipeline.Run: what is to be
+// rendered is to be found out anew.
+var ErrForgotten = errors.New("the store is not as it was left")
 
 // Store is where fragments are kept. Many lanes call it at once. Every method
 // may be called again after it failed.
