@@ -94,8 +94,8 @@ func TestCrewStopsAtAnError(t *testing.T) {
 		if _, broken := errors.AsType[*Broken](err); !broken {
 			t.Errorf("got %v", err)
 		}
-		if n := len(s.rendered); n < 4 || n > 8 {
-			t.Errorf("%d keys were rendered, and of three chunks at a time one failed", n)
+		if n := len(s.rendered); n < 4 || n > 10 {
+			t.Errorf("%d keys were rendered; one of the first three chunks failed, and three more may have begun", n)
 		}
 	})
 }
