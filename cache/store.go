@@ -155,18 +155,26 @@ func (c *Cache) storeCalls(fragments []viewlet.Fragment, good []int, how rule, t
 		call.script = c.scripts.store
 		call.keys = make([]string, 0, 2*len(call.at))
 		call.args = append(make([]any, 0, 4+4*len(call.at)), c.guard.Milliseconds(), int64(ttl), string(how), c.names.channel())
+		news := make([]byte, 0, 128*len(call.at)) // of all, one behind the other
+		var lsn any                               // most often that of all
+		var of viewlet.LSN
 		for _, i := range call.at {
 			f := &fragments[i]
-			key, verb := c.names.fragment(f.Key), "set"
+			key, guard := c.names.pair(f.Key)
+			verb := "set"
 			if f.Body == nil {
 				verb = "del"
 			}
-			news, err := appendAnnouncement(nil, f, key)
-			if err != nil {
+			if lsn == nil || f.LSN != of {
+				lsn, of = comparable16(f.LSN), f.LSN
+			}
+			before := len(news)
+			var err error
+			if news, err = appendAnnouncement(news, f, key); err != nil {
 				return nil, err
 			}
-			call.keys = append(call.keys, key, c.names.guard(f.Key))
-			call.args = append(call.args, comparable16(f.LSN), verb, f.Body, news)
+			call.keys = append(call.keys, key, guard)
+			call.args = append(call.args, lsn, verb, f.Body, news[before:])
 		}
 	}
 	return calls, nil

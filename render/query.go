@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/cdc-viewlet/cdc-viewlet/render/value"
 	"github.com/cdc-viewlet/cdc-viewlet/rules"
 )
 
@@ -45,6 +46,26 @@ func (q *query) duplicate() (string, bool) {
 		seen[c.name] = true
 	}
 	return "", false
+}
+
+// paramFields and columnFields are what a template sees of them.
+func (q *query) paramFields() []value.Field {
+	fields := make([]value.Field, len(q.params))
+	for i, p := range q.params {
+		fields[i] = value.Field{Name: p.name, OID: p.base}
+	}
+	return fields
+}
+
+func (q *query) columnFields() []value.Field {
+	fields := make([]value.Field, len(q.columns))
+	for i, c := range q.columns {
+		fields[i] = value.Field{Name: c.name, OID: c.oid}
+		if c.isJSON() {
+			fields[i].OID = jsonOID
+		}
+	}
+	return fields
 }
 
 // QueryError is what is wrong with a query, whatever the key.

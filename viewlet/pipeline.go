@@ -111,6 +111,9 @@ type Config struct {
 	// Chunk is how many keys are rendered by one query and written in one
 	// pipeline; 200 when zero.
 	Chunk int
+	// Abreast is how many chunks of one lane are under way at a time; 3 when
+	// zero.
+	Abreast int
 	// ConfirmEvery is the least time between two confirmed positions; 50 ms
 	// when zero.
 	ConfirmEvery time.Duration
@@ -152,6 +155,7 @@ func New(cfg Config) *Pipeline {
 	}
 	cfg.MaxPending = orDefault(cfg.MaxPending, 100_000)
 	cfg.Chunk = orDefault(cfg.Chunk, 200)
+	cfg.Abreast = orDefault(cfg.Abreast, 3)
 	cfg.ConfirmEvery = orDefault(cfg.ConfirmEvery, 50*time.Millisecond)
 	cfg.Grace = orDefault(cfg.Grace, 10*time.Second)
 	p := &Pipeline{
