@@ -116,6 +116,7 @@ func startHere(ctx context.Context, cfg Config, w *walsender, slot Slot) (*Strea
 		Timeline: w.id.Timeline,
 		Start:    slot.ConfirmedFlush,
 		End:      viewlet.LSN(w.id.XLogPos),
+		Standby:  slot.Recovering,
 		cfg:      cfg,
 		conn:     w.PgConn,
 		in:       w.in,

@@ -30,6 +30,7 @@ type Stream struct {
 	Timeline int32       // a promoted standby has a higher one
 	Start    viewlet.LSN // the slot's confirmed_flush_lsn when the stream began
 	End      viewlet.LSN // the server's WAL end then
+	Standby  bool        // the server is one; it may be promoted while it streams
 
 	cfg      Config
 	conn     *pgconn.PgConn

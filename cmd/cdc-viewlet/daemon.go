@@ -245,11 +245,9 @@ func (d *daemon) open(ctx context.Context, ed *edition) (*replication.Stream, re
 	if err != nil {
 		return nil, made, err
 	}
-	if made.SlotCreated {
-		d.mu.Lock()
-		d.renew = ""
-		d.mu.Unlock()
-	}
+	d.mu.Lock()
+	d.renew = "" // done; or left to the daemon that has the slot
+	d.mu.Unlock()
 	stream, err := replication.Open(ctx, cfg)
 	return stream, made, err
 }

@@ -38,7 +38,11 @@ func (d *daemon) begin(ctx context.Context, ed *edition, stream *replication.Str
 	if err != nil {
 		return stock{}, err
 	}
-	d.db.Follow(stream.SystemID, stream.Timeline)
+	timeline := stream.Timeline
+	if stream.Standby {
+		timeline = 0
+	}
+	d.db.Follow(stream.SystemID, timeline)
 	return d.takeStock(ctx, ed, stream, made, now)
 }
 
