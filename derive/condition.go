@@ -18,8 +18,17 @@ func (b *builder) conds(l *level, e *node, sub *level) []*cond {
 		var ways [][]*cond
 		for _, arg := range e.list("args") {
 			ways = append(ways, b.conds(l, arg.node, sub))
+			if arg.node.is("NULLTEST") {
+				b.advise(arg.node.child("arg"), "The query has rows for a @%s that is NULL, and then each row matters: make that a viewlet of its own.")
+			}
 		}
 		return oneOf(ways)
+	case e.is("SCALARARRAYOPEXPR") && len(e.list("args")) == 2:
+		b.advise(e.list("args")[0].node, "@%s is compared with the elements of an array: a rule that you write can name each of the row's, such as [for x in split(\",\", trim(tags, \"{}\")) : ...].")
+		e.list("args")[1].walk(func(n *node) bool {
+			b.advise(n, "@%s is a list, and one row is in the fragments of many lists: make a viewlet for one element.")
+			return !n.is("QUERY")
+		})
 	case e.is("OPEXPR"):
 		return b.comparison(l, e, sub)
 	case e.is("SUBLINK"):
@@ -63,7 +72,12 @@ func (b *builder) comparison(l *level, e *node, sub *level) []*cond {
 	var ways [][]*cond
 	for _, x := range l.either(args[0].node) {
 		for _, y := range l.either(args[1].node) {
-			ways = append(ways, b.equality(l, op, x, y, sub, e.oid("inputcollid")))
+			way := b.equality(l, op, x, y, sub, e.oid("inputcollid"))
+			if len(way) == 0 {
+				b.adviseComputed(x, y)
+				b.adviseComputed(y, x)
+			}
+			ways = append(ways, way)
 		}
 	}
 	if len(ways) == 1 {
@@ -88,6 +102,35 @@ func (b *builder) equality(l *level, op *Operator, x, y *node, sub *level, colla
 		b.adopt(eq, ry, fy, fx)
 	}
 	return []*cond{{eq: eq}}
+}
+
+// adviseComputed is for what an expression is compared with.
+func (b *builder) adviseComputed(x, expression *node) {
+	reads := false
+	(value{node: expression}).walk(func(n *node) bool {
+		reads = reads || n.is("VAR")
+		return !n.is("QUERY")
+	})
+	if reads {
+		b.advise(x, "@%s is compared with an expression: a rule that you write can compute it of the row, such as lower(email) or jsondecode(data).slug.")
+	}
+	if !x.is("PARAM") {
+		(value{node: x}).walk(func(n *node) bool {
+			b.advise(n, "@%s is part of an expression: compare @%[1]s itself.")
+			return !n.is("QUERY")
+		})
+	}
+}
+
+// advise notes why an expression that is a param is not bound by where it
+// stands.
+func (b *builder) advise(e *node, why string) {
+	for e.is("RELABELTYPE", "COERCETODOMAIN") {
+		e = e.child("arg")
+	}
+	if e.is("PARAM") && e.text("paramkind") == "0" && b.advice[e.int("paramid")] == "" {
+		b.advice[e.int("paramid")] = why
+	}
 }
 
 // sameText reports whether values of the two types have the same text when the

@@ -52,6 +52,10 @@ var oddQueries = []string{
 	"SELECT x.a FROM t1 x WHERE x.a = @p1::int OR EXISTS (SELECT FROM t2 y WHERE y.a = x.a AND y.b = @p1::int)",
 	"SELECT x.a FROM t4_low x WHERE x.b = @p1::int",
 	"SELECT s.x FROM (SELECT x FROM t1 x) s WHERE (s.x).a = @p1::int",
+	"SELECT x.c FROM t1 x WHERE (@p1::int IS NULL OR x.a = @p1::int)",
+	"SELECT x.c FROM t1 x LEFT JOIN t2 y ON y.a = x.a AND y.c = @p3::text WHERE x.b = @p1::int",
+	"SELECT x.c FROM t1 x WHERE x.a = @p1::int AND (x.c, x.b) IN (SELECT y.c, y.b FROM t2 y WHERE y.d = 1)",
+	"SELECT x.c FROM t3 x JOIN t3 y ON y.a = x.b WHERE x.a = @p1::int OR y.b = @p1::int",
 	"SELECT count(*) FROM t1",
 }
 

@@ -143,8 +143,10 @@ func told(r *derive.Result) string {
 	return strings.TrimLeft(text, "\n")
 }
 
+// TestGolden has one small file for each construct, and a few with the queries
+// of applications.
 func TestGolden(t *testing.T) {
-	files, err := filepath.Glob("testdata/rules/*.txtar")
+	files, err := filepath.Glob("testdata/*/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no golden files: %v", err)
 	}
@@ -167,8 +169,13 @@ func golden(t *testing.T, file string, a *txtar.Archive) {
 	s := newSite(t, string(content["schema.sql"]))
 	var got []string
 	pasted := slices.Clone(content["rules.hcl"])
-	for _, r := range s.derive(load(t, content["rules.hcl"]), strings.Fields(string(content["written"]))...) {
-		got = append(got, told(r))
+	set := load(t, content["rules.hcl"])
+	for i, r := range s.derive(set, strings.Fields(string(content["written"]))...) {
+		text := told(r)
+		if len(set.Viewlets) > 2 {
+			text = fmt.Sprintf("## %s: %s\n\n%s", set.Viewlets[i].Name, strings.Join(strings.Fields(set.Viewlets[i].Query.SQL), " "), text)
+		}
+		got = append(got, text)
 		pasted = append(pasted, derive.HCL(r.Rules)...)
 	}
 	load(t, pasted)

@@ -45,6 +45,16 @@ func (l *level) groupedBy(r ref) bool {
 	})
 }
 
+// withinRecursive reports whether its rows go to a query that names itself.
+func (l *level) withinRecursive() bool {
+	for ; l != nil; l = l.site.parent() {
+		if l.recursive {
+			return true
+		}
+	}
+	return false
+}
+
 // sorts reports whether a list of SORTGROUPCLAUSEs names the target entry.
 func (l *level) sorts(clause string, target *node) bool {
 	return sortedBy(l.query.list(clause), target)

@@ -128,6 +128,7 @@ type builder struct {
 	limits  *limits
 	views   map[*Relation]bool // being expanded
 	adopted map[int][]adoption // by param
+	advice  map[int]string     // by param: why no equality binds it
 }
 
 func (b *builder) query(q *node, outer *level, at site) (*level, error) {
