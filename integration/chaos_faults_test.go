@@ -126,8 +126,8 @@ var redisFaults = []mishap{
 		return func() { must(t, c.redis.Resume()) }
 	}},
 	{"redis read-only", func(t *testing.T, c *chaos) func() {
-		must(t, c.redis.client.SlaveOf(t.Context(), "127.0.0.1", "1").Err())
-		return func() { must(t, c.redis.client.SlaveOf(context.WithoutCancel(t.Context()), "NO", "ONE").Err()) }
+		must(t, c.redis.client.ReplicaOf(t.Context(), "127.0.0.1", "1").Err())
+		return func() { must(t, c.redis.client.ReplicaOf(context.WithoutCancel(t.Context()), "NO", "ONE").Err()) }
 	}},
 	{"redis out of memory", func(t *testing.T, c *chaos) func() {
 		must(t, c.redis.client.ConfigSet(t.Context(), "maxmemory", "1").Err())

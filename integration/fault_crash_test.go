@@ -117,7 +117,7 @@ func TestOlderRenderFinishesLast(t *testing.T) {
 	s.awaits(t, "v:1", "one newer")
 	release()
 	old.signal(t, syscall.SIGCONT)
-	old.says(t, "waiting as standby")
+	old.says(t, "session ended, beginning another")
 	quiet(t, s.db)
 	s.want(t, "v:1", "one newer")
 	newOracle(t, s.db, s.rules()).agree(t, s.redis)

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"strings"
 	"syscall"
 	"testing"
 
@@ -46,7 +47,9 @@ func TestOldWalsenderHoldsSlot(t *testing.T) {
 	psql(t, s.db, "UPDATE t SET n = 'x' WHERE id = 2")
 	quiet(t, s.db)
 	old.signal(t, syscall.SIGCONT)
-	old.says(t, "waiting as standby")
+	eventually(t, "one of them waits again", func() bool {
+		return strings.Count(old.stderr.String()+next.stderr.String(), "waiting as standby") >= 2
+	})
 	psql(t, s.db, "UPDATE t SET n = 'y' WHERE id = 3")
 	quiet(t, s.db)
 	newOracle(t, s.db, s.rules()).agree(t, s.redis)
