@@ -10,11 +10,14 @@ import (
 
 // crew writes the keys of one pass, some chunks side by side: while Postgres
 // works for one, another is made pages of and a third is stored. No key is in
-// two chunks at a time.
+// two chunks at a time. One chunk is always the lane's to have under way; for
+// more there are a few places that all lanes share, so that a slow viewlet does
+// not take all of the database's connections.
 type crew struct {
 	lane  *lane
 	done  *Pass // of all chunks, good after wait
 	group errgroup.Group
+	own   chan struct{} // filled while the lane's own chunk is under way
 
 	mu     sync.Mutex
 	busy   map[Key]struct{} // what is being written
@@ -22,14 +25,11 @@ type crew struct {
 }
 
 func newCrew(l *lane, done *Pass) *crew {
-	c := &crew{lane: l, done: done, busy: map[Key]struct{}{}}
-	c.group.SetLimit(l.p.cfg.Abreast)
-	return c
+	return &crew{lane: l, done: done, own: make(chan struct{}, 1), busy: map[Key]struct{}{}}
 }
 
-// write hands the keys to whoever is free, and blocks until all of them are
-// being written. An error is of any chunk so far; then no
-// chunk is under way any more.
+// write begins to write the keys, and blocks until all of them are being
+// written. An error is of any chunk so far; then no chunk is under way any more.
 func (c *crew) write(ctx context.Context, keys []Key) error {
 	for chunk := range slices.Chunk(keys, c.lane.p.cfg.Chunk) {
 		chunk, ok := c.begin(chunk)
@@ -39,7 +39,9 @@ func (c *crew) write(ctx context.Context, keys []Key) error {
 		if len(chunk) == 0 {
 			continue
 		}
+		place := c.place()
 		c.group.Go(func() error {
+			defer func() { <-place }()
 			part := Pass{Whole: c.done.Whole}
 			err := c.lane.chunk(ctx, chunk, &part)
 			c.end(chunk, &part, err)
@@ -47,6 +49,22 @@ func (c *crew) write(ctx context.Context, keys []Key) error {
 		})
 	}
 	return nil
+}
+
+// place blocks until one more chunk may be under way, and gives what is to be
+// received from when it is not any more.
+func (c *crew) place() chan struct{} {
+	select {
+	case c.own <- struct{}{}:
+		return c.own
+	default:
+	}
+	select {
+	case c.own <- struct{}{}:
+		return c.own
+	case c.lane.p.extra <- struct{}{}:
+		return c.lane.p.extra
+	}
 }
 
 // wait returns when no chunk is under way, with the first error of one.

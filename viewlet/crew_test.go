@@ -47,7 +47,7 @@ func numbered(from, to int) (keys []Key) {
 func newSlowly() (*slowly, *lane) {
 	s := &slowly{rendered: map[Key]int{}}
 	p := New(Config{
-		Lanes: []Lane{{Viewlet: "a"}}, Render: s, Store: s, Chunk: 2, Abreast: 3,
+		Lanes: []Lane{{Viewlet: "a"}, {Viewlet: "b"}}, Render: s, Store: s, Chunk: 2, Extra: 2,
 		Backoff: func() func() time.Duration { return func() time.Duration { return time.Second } },
 	})
 	return s, p.lanes["a"]
@@ -96,6 +96,31 @@ func TestCrewStopsAtAnError(t *testing.T) {
 		}
 		if n := len(s.rendered); n < 4 || n > 10 {
 			t.Errorf("%d keys were rendered; one of the first three chunks failed, and three more may have begun", n)
+		}
+	})
+}
+
+// TestCrewLeavesOthersTheirs: whatever one lane has under way, another's chunk
+// does not wait.
+func TestCrewLeavesOthersTheirs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, l := newSlowly()
+		busy, other := newCrew(l, &Pass{}), newCrew(l.p.lanes["b"], &Pass{})
+		start := time.Now()
+		if err := busy.write(t.Context(), numbered(0, 6)); err != nil {
+			t.Fatal(err)
+		}
+		if err := other.write(t.Context(), []Key{NewKey("b")}); err != nil {
+			t.Fatal(err)
+		}
+		if err := other.wait(); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took != time.Second {
+			t.Errorf("it took %v", took)
+		}
+		if err := busy.wait(); err != nil {
+			t.Fatal(err)
 		}
 	})
 }

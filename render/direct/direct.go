@@ -1,6 +1,7 @@
 package direct
 
 import (
+	"maps"
 	"slices"
 	"text/template/parse"
 
@@ -11,7 +12,13 @@ import (
 // for any goroutine.
 type Program struct {
 	params, columns []value.Field
-	main            *program
+	main            *body
+}
+
+// body is what a template does.
+type body struct {
+	steps program
+	vars  int // how many there are at most at one place
 }
 
 // Compile makes a program of the template of that name, and of those that it
@@ -21,7 +28,7 @@ func Compile(name string, trees map[string]*parse.Tree, params, columns []value.
 	c := &compiler{
 		Program: &Program{params: params, columns: columns},
 		trees:   trees,
-		done:    map[string]*program{},
+		done:    map[string]*body{},
 		fits:    true,
 	}
 	if c.main = c.template(name); !c.fits {
@@ -38,10 +45,12 @@ type Run struct {
 	rows   []int
 
 	out  []byte
-	most int   // of out
-	dot  datum // as in a template
-	root datum // $
-	deep int   // in templates
+	most int     // of out
+	dot  datum   // as in a template
+	root datum   // $
+	deep int     // in templates
+	vars []datum // of the template that is run, behind those of its callers
+	base int     // of its own
 }
 
 // Run gives a run.
@@ -56,9 +65,8 @@ const deepest = 100
 // reports false when it is to be made by Go's engine.
 func (r *Run) Append(dst []byte, max int, args []string, all *value.Rows, rows []int) ([]byte, bool) {
 	r.all, r.rows = all, rows
-	r.out, r.most, r.deep = dst, len(dst)+max, 0
-	r.dot = datum{kind: whole}
-	r.root = r.dot
+	r.out, r.most = dst, len(dst)+max
+	r.deep, r.vars, r.base = 0, r.vars[:0], 0
 	for i, p := range r.p.params {
 		v, err := value.Of(p.OID, args[i]) // as people write it, and not only Postgres
 		if err != nil {
@@ -66,7 +74,8 @@ func (r *Run) Append(dst []byte, max int, args []string, all *value.Rows, rows [
 		}
 		r.params[i] = datumOf(v)
 	}
-	return r.out, r.do(*r.p.main)
+	ok := r.template(r.p.main, datum{kind: whole})
+	return r.out, ok
 }
 
 // program is the steps of a template.
@@ -87,6 +96,21 @@ func (r *Run) do(p program) bool {
 	return true
 }
 
+// template does a template whose $ and dot is arg.
+func (r *Run) template(b *body, arg datum) bool {
+	outerRoot, outerBase := r.root, r.base
+	r.root, r.base = arg, len(r.vars)
+	for range b.vars {
+		r.vars = append(r.vars, datum{})
+	}
+	r.deep++
+	ok := r.deep < deepest && r.within(b.steps, arg)
+	r.deep--
+	r.vars = r.vars[:r.base]
+	r.root, r.base = outerRoot, outerBase
+	return ok
+}
+
 // within does a program with another dot.
 func (r *Run) within(p program, dot datum) bool {
 	outer := r.dot
@@ -100,30 +124,45 @@ func (r *Run) within(p program, dot datum) bool {
 type compiler struct {
 	*Program
 	trees map[string]*parse.Tree
-	done  map[string]*program // by the template's name; those under way included
+	done  map[string]*body // by the template's name; those under way included
+	into  *body            // what is being compiled
+	vars  []string         // that are in scope there; a variable's place is its index
 	fits  bool
 }
 
-func (c *compiler) template(name string) *program {
-	if p := c.done[name]; p != nil {
-		return p
+func (c *compiler) template(name string) *body {
+	if b := c.done[name]; b != nil {
+		return b
 	}
-	p := &program{}
-	c.done[name] = p
+	b := &body{}
+	c.done[name] = b
 	tree := c.trees[name]
-	if tree == nil || tree.Root == nil {
+	if tree == nil {
 		c.fits = false
-		return p
+		return b
 	}
-	*p = c.list(tree.Root)
-	return p
+	outer, vars := c.into, c.vars
+	c.into, c.vars = b, nil
+	b.steps = c.list(tree.Root)
+	c.into, c.vars = outer, vars
+	return b
 }
 
+// declare brings a variable into scope, and gives what sets it.
+func (c *compiler) declare(v *parse.VariableNode) func(*Run, datum) {
+	place := len(c.vars)
+	c.vars = append(c.vars, v.Ident[0])
+	c.into.vars = max(c.into.vars, len(c.vars))
+	return func(r *Run, v datum) { r.vars[r.base+place] = v }
+}
+
+// list compiles nodes; what they declare goes out of scope behind them.
 func (c *compiler) list(list *parse.ListNode) program {
 	p := program{}
 	if list == nil {
 		return p
 	}
+	defer func(n int) { c.vars = c.vars[:n] }(len(c.vars))
 	for _, node := range list.Nodes {
 		if step := c.node(node); step != nil {
 			p = append(p, step)
@@ -143,6 +182,9 @@ func (c *compiler) node(node parse.Node) step {
 			return true
 		}
 	case *parse.ActionNode:
+		if len(n.Pipe.Decl) > 0 {
+			return c.set(n.Pipe)
+		}
 		return c.print(n.Pipe)
 	case *parse.IfNode:
 		return c.branch(&n.BranchNode, func(r *Run, _ datum, then program) bool { return r.do(then) })
@@ -158,9 +200,6 @@ func (c *compiler) node(node parse.Node) step {
 
 // print is {{.name}}, with the escapers that its place asks for.
 func (c *compiler) print(p *parse.PipeNode) step {
-	if len(p.Decl) > 0 {
-		return nil
-	}
 	arg := c.argument(p.Cmds[0].Args)
 	how, ok := escapersOf(p.Cmds[1:])
 	if arg == nil || !ok {
@@ -176,16 +215,34 @@ func (c *compiler) print(p *parse.PipeNode) step {
 	}
 }
 
+// set is {{$name := .name}}.
+func (c *compiler) set(p *parse.PipeNode) step {
+	arg := c.pipe(p)
+	if arg == nil || p.IsAssign {
+		return nil
+	}
+	set := c.declare(p.Decl[0])
+	return func(r *Run) bool {
+		v, ok := arg(r)
+		set(r, v)
+		return ok
+	}
+}
+
 // branch is {{if}} and {{with}}.
 func (c *compiler) branch(b *parse.BranchNode, do func(r *Run, v datum, then program) bool) step {
-	arg, then, otherwise := c.pipe(b.Pipe), c.list(b.List), c.list(b.ElseList)
-	if arg == nil {
+	arg := c.pipe(b.Pipe)
+	then, otherwise, sets := c.branches(b)
+	if arg == nil || b.Pipe.IsAssign {
 		return nil
 	}
 	return func(r *Run) bool {
 		v, ok := arg(r)
 		if !ok {
 			return false
+		}
+		for _, set := range sets {
+			set(r, v)
 		}
 		is, ok := v.truth(r)
 		switch {
@@ -198,33 +255,66 @@ func (c *compiler) branch(b *parse.BranchNode, do func(r *Run, v datum, then pro
 	}
 }
 
-// each is {{range}} over rows, or over a list of JSON's.
+// branches compiles both branches, and gives what sets the variables that the
+// pipeline declares for both.
+func (c *compiler) branches(b *parse.BranchNode) (then, otherwise program, sets []func(*Run, datum)) {
+	outer := len(c.vars)
+	for _, v := range b.Pipe.Decl {
+		sets = append(sets, c.declare(v))
+	}
+	then, otherwise = c.list(b.List), c.list(b.ElseList)
+	c.vars = c.vars[:outer]
+	return then, otherwise, sets
+}
+
+// each is {{range}} over rows, or over a list or an object of JSON's.
 func (c *compiler) each(b *parse.BranchNode) step {
-	arg, body, otherwise := c.pipe(b.Pipe), c.list(b.List), c.list(b.ElseList)
-	if arg == nil {
+	arg := c.pipe(b.Pipe)
+	then, otherwise, sets := c.branches(b)
+	if arg == nil || b.Pipe.IsAssign {
 		return nil
+	}
+	one := func(r *Run, at, v datum) bool {
+		for i, set := range sets { // the last one's is the value
+			if i == len(sets)-1 {
+				set(r, v)
+			} else {
+				set(r, at)
+			}
+		}
+		return r.within(then, v)
 	}
 	return func(r *Run) bool {
 		v, ok := arg(r)
 		if !ok {
 			return false
 		}
-		list, isList := v.any.([]any)
-		switch {
-		case v.kind == allRows && len(r.rows) > 0:
-			for _, first := range r.rows {
-				ok = ok && r.within(body, datum{kind: oneRow, row: first})
+		for _, set := range sets {
+			set(r, v)
+		}
+		n := 0
+		switch nest := v.any.(type) {
+		case []any:
+			for n = 0; ok && n < len(nest); n++ {
+				ok = one(r, datumOf(int64(n)), datumOf(nest[n]))
 			}
-			return ok
-		case isList && len(list) > 0:
-			for _, e := range list {
-				ok = ok && r.within(body, datumOf(e))
+		case map[string]any:
+			for _, name := range slices.Sorted(maps.Keys(nest)) {
+				n++
+				ok = ok && one(r, datumOf(name), datumOf(nest[name]))
 			}
-			return ok
-		case isList, v.kind == allRows, v.kind == nothing:
+		default:
+			if v.kind != allRows {
+				return v.kind == nothing && r.do(otherwise)
+			}
+			for n = 0; ok && n < len(r.rows); n++ {
+				ok = one(r, datumOf(int64(n)), datum{kind: oneRow, row: r.rows[n]})
+			}
+		}
+		if n == 0 {
 			return r.do(otherwise)
 		}
-		return false
+		return ok
 	}
 }
 
@@ -236,31 +326,22 @@ func (c *compiler) call(n *parse.TemplateNode) step {
 			return nil
 		}
 	}
-	body := c.template(n.Name)
+	b := c.template(n.Name)
 	return func(r *Run) bool {
 		v, ok := arg(r)
-		if !ok || r.deep == deepest {
-			return false
-		}
-		outer := r.root
-		r.root = v
-		r.deep++
-		ok = r.within(*body, v)
-		r.deep--
-		r.root = outer
-		return ok
+		return ok && r.template(b, v)
 	}
 }
 
 // pipe is a pipeline of one argument.
 func (c *compiler) pipe(p *parse.PipeNode) operand {
-	if len(p.Decl) > 0 || len(p.Cmds) != 1 {
+	if len(p.Cmds) != 1 {
 		return nil
 	}
 	return c.argument(p.Cmds[0].Args)
 }
 
-// argument is a dot, $, or fields of one.
+// argument is a dot, a variable, or fields of one.
 func (c *compiler) argument(args []parse.Node) operand {
 	if len(args) != 1 {
 		return nil
@@ -274,6 +355,11 @@ func (c *compiler) argument(args []parse.Node) operand {
 	case *parse.VariableNode:
 		if n.Ident[0] == "$" {
 			return c.fields(func(r *Run) (datum, bool) { return r.root, true }, n.Ident[1:])
+		}
+		for place := len(c.vars) - 1; place >= 0; place-- {
+			if c.vars[place] == n.Ident[0] {
+				return c.fields(func(r *Run) (datum, bool) { return r.vars[r.base+place], true }, n.Ident[1:])
+			}
 		}
 	}
 	return nil

@@ -1,5 +1,5 @@
-// Package direct makes fragments of templates that only print values, branch and
-// go over rows, as most do. It does without Go's engine, which asks reflection
+// Package direct makes fragments of templates that only print values, branch, loop
+// and name values, as most do. It does without Go's engine, which asks reflection
 // at every step and takes some ten times as long.
 //
 // What is not in here, in the template or in a value, is the engine's: the

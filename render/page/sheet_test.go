@@ -63,7 +63,7 @@ func (a author) text(deep int) string {
 		return a.of("a", " <b>x</b> ", `<i class="c">`, "é")
 	}
 	f := a.field()
-	switch a.IntN(24) {
+	switch a.IntN(28) {
 	case 0:
 		return fmt.Sprintf("{{if %s}}%s{{else}}%s{{end}}", f, a.text(deep-1), a.text(deep-1))
 	case 1:
@@ -81,6 +81,14 @@ func (a author) text(deep int) string {
 	case 7:
 		return fmt.Sprintf(`{{template "part.html" %s}}`, a.of(".", "$", ".meta", f))
 	case 8:
+		return fmt.Sprintf("{{range %s := %s}}%s{{.}}%s{{else}}%s{{end}}", a.of("$x", "$i, $x"), a.of(".rows", ".tags", ".meta", f), a.text(deep-1), a.of("{{$x}}", "{{$x.id}}", "{{$i}}", ""), a.of("{{$x}}", a.text(deep-1)))
+	case 9:
+		return fmt.Sprintf("{{%s $x := %s}}%s{{$x}}%s{{end}}", a.of("if", "with"), f, a.text(deep-1), a.of("", "{{else}}none", "{{else}}{{$x}}", "{{else}}{{$x := .id}}{{$x}}"))
+	case 10:
+		return fmt.Sprintf("{{$x := %s}}%s{{$x}}%s", f, a.text(deep-1), a.of("", "{{$x := .name}}{{$x}}", "{{$x = .id}}{{$x}}"))
+	case 11:
+		return `{{template "tree.html" .meta}}`
+	case 12:
 		return a.of(`{{template "part.html"}}`, `{{if .on}}{{if .id}}{{.name}}{{end}}{{end}}`, "{{.name | html}}", "{{$x := .id}}{{$x}}", "{{printf `%v` .price}}")
 	}
 	return a.text(deep-1) + fmt.Sprintf("{{%s}}", f) + a.text(deep-1)
@@ -116,7 +124,10 @@ func TestDirectIsTheEngine(t *testing.T) {
 	for range tries {
 		name := a.of("page.html", "page.html", "page.txt")
 		source := a.text(1 + a.IntN(4))
-		p, err := pageOf(name, source, map[string]string{"part.html": `({{.id}}{{$.colour}}{{if .id}}+{{end}})`})
+		p, err := pageOf(name, source, map[string]string{
+			"part.html": `({{.id}}{{$.colour}}{{if .id}}+{{end}})`,
+			"tree.html": `{{$own := .}}{{range $name, $v := .}}<i>{{$name}}</i>{{if $name}}{{with $own.deep}}{{template "tree.html" .}}{{end}}{{$name}}{{end}}{{end}}`,
+		})
 		if err != nil {
 			continue // a place that html/template cannot tell
 		}
@@ -146,16 +157,18 @@ func TestDirectIsTheEngine(t *testing.T) {
 func TestWhatIsDirect(t *testing.T) {
 	row := [][]byte{[]byte("7"), []byte("Oak & co"), []byte("9.90"), []byte("1.5"), []byte("t"), []byte(`{"colour":"red"}`), []byte(`["a","b"]`), []byte("https://x.org/a?b=c&d")}
 	for source, want := range map[string]string{
-		`<a href="/p/{{.id}}">{{.name}}</a>`:                          `<a href="/p/7">Oak &amp; co</a>`,
-		`{{.price}} {{.weight}} {{.on}} {{.lang}}`:                    `9.90 1.5 true sv`,
-		`<img src="{{.url}}" title="{{.name}}">`:                      `<img src="https://x.org/a?b=c&amp;d" title="Oak &amp; co">`,
-		`<a href="/q?id={{.id}}">`:                                    `<a href="/q?id=7">`,
-		`{{range .rows}}{{.id}}{{$.lang}} {{else}}none{{end}}`:        `7sv 7sv `,
-		`{{range .tags}}({{.}}){{end}}`:                               `(a)(b)`,
-		`{{with .meta}}{{.colour}}{{end}}{{.meta.colour}}`:            `redred`,
-		`{{if .on}}yes{{else if .id}}id{{else}}no{{end}}`:             `yes`,
-		`{{template "part.html" .}}{{template "part.html" $}}`:        `[7][7]`,
-		`{{define "own"}}<b>{{.}}</b>{{end}}{{template "own" .name}}`: `<b>Oak &amp; co</b>`,
+		`<a href="/p/{{.id}}">{{.name}}</a>`:                   `<a href="/p/7">Oak &amp; co</a>`,
+		`{{.price}} {{.weight}} {{.on}} {{.lang}}`:             `9.90 1.5 true sv`,
+		`<img src="{{.url}}" title="{{.name}}">`:               `<img src="https://x.org/a?b=c&amp;d" title="Oak &amp; co">`,
+		`<a href="/q?id={{.id}}">`:                             `<a href="/q?id=7">`,
+		`{{range .rows}}{{.id}}{{$.lang}} {{else}}none{{end}}`: `7sv 7sv `,
+		`{{range .tags}}({{.}}){{end}}`:                        `(a)(b)`,
+		`{{with .meta}}{{.colour}}{{end}}{{.meta.colour}}`:     `redred`,
+		`{{if .on}}yes{{else if .id}}id{{else}}no{{end}}`:      `yes`,
+		`{{template "part.html" .}}{{template "part.html" $}}`: `[7][7]`,
+		`{{range $name, $value := .meta}}{{$name}}={{$value}}{{end}}{{range $i, $tag := .tags}}{{$i}}{{$tag}}{{end}}`: `colour=red0a1b`,
+		`{{with $n := .name}}{{$n}} {{end}}{{$x := .id}}{{if .on}}{{$x := .lang}}{{$x}}{{end}}{{$x}}`:                 `Oak &amp; co sv7`,
+		`{{define "own"}}<b>{{.}}</b>{{end}}{{template "own" .name}}`:                                                 `<b>Oak &amp; co</b>`,
 	} {
 		p, err := pageOf("page.html", source, map[string]string{"part.html": `[{{.id}}]`})
 		if err != nil {
