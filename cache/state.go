@@ -77,6 +77,25 @@ func (s *State) decode(fields map[string]string) error {
 	return err
 }
 
+// Reached is the State's LSN alone; zero when there is no State.
+func (c *Cache) Reached(ctx context.Context) (viewlet.LSN, error) {
+	var lsn viewlet.LSN
+	err := c.exchange(ctx, func(ctx context.Context) error {
+		text, err := c.rdb.HGet(ctx, c.names.state(), "lsn").Result()
+		if errors.Is(err, redis.Nil) {
+			return nil
+		}
+		if err == nil {
+			lsn, err = viewlet.ParseLSN(text)
+		}
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read state: %w", err)
+	}
+	return lsn, nil
+}
+
 // SaveState replaces the state, fingerprints and all.
 func (c *Cache) SaveState(ctx context.Context, s State) error {
 	fields := []any{
