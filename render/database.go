@@ -146,6 +146,50 @@ func (db *Database) Snapshot(ctx context.Context) (viewlet.Snapshot, error) {
 	return snap, nil
 }
 
+// Visible gives a position of flushed WAL, on a standby of replayed WAL, that
+// every commit which is visible now is before. One that does not wait for the
+// disk is visible before its WAL is flushed; it is so after three times
+// wal_writer_delay, and that long is waited at most.
+//
+// https://www.postgresql.org/docs/current/wal-async-commit.html
+func (db *Database) Visible(ctx context.Context) (viewlet.LSN, error) {
+	const look = 10 * time.Millisecond
+	flushed, inserted, delay, err := db.written(ctx)
+	for deadline := time.Now().Add(3 * delay); err == nil && flushed < inserted && time.Now().Before(deadline); {
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(look):
+		}
+		flushed, _, _, err = db.written(ctx)
+	}
+	return flushed, err
+}
+
+// written tells how far the WAL is flushed, how far it is written to memory,
+// and the wal_writer_delay.
+func (db *Database) written(ctx context.Context) (flushed, inserted viewlet.LSN, delay time.Duration, err error) {
+	err = db.run(ctx, &statement{name: "written", sql: writtenSQL}, nil, func(row [][]byte) error {
+		ms, err := strconv.Atoi(string(row[2]))
+		delay = time.Duration(ms) * time.Millisecond
+		if err == nil {
+			flushed, err = viewlet.ParseLSN(string(row[0]))
+		}
+		if err == nil {
+			inserted, err = viewlet.ParseLSN(string(row[1]))
+		}
+		return err
+	})
+	if err != nil {
+		err = fmt.Errorf("read the WAL's position: %w", err)
+	}
+	return flushed, inserted, delay, err
+}
+
+const writtenSQL = `SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END,
+	CASE WHEN pg_is_in_recovery() THEN '0/0' ELSE pg_current_wal_insert_lsn() END,
+	setting FROM pg_settings WHERE name = 'wal_writer_delay'`
+
 // Committing names the transactions whose commit may be in the WAL already, so
 // that a slot made now does not deliver them, while no snapshot sees them yet.
 // Most end while it looks, for up to two seconds; those that wait for a
