@@ -57,8 +57,13 @@ viewlet "shown" {
 }
 viewlet "shares" {
   params = ["id"]
-  query  = "SELECT 100 / (id - 7) AS share FROM t WHERE id = @id"
+  query  = "SELECT 100 / (id - 7) AS share FROM t WHERE id = @id AND id BETWEEN 5 AND 9"
   all    = "SELECT id FROM t WHERE id BETWEEN 5 AND 9"
+}
+viewlet "derived" {
+  params = ["id"]
+  query  = "SELECT n FROM t WHERE id = @id"
+  body   = "derived {{.n}}"
 }
 table "t" {
   refresh = [asked(id), passing(id), shown(id), shares(id)]
@@ -78,7 +83,7 @@ func TestVerify(t *testing.T) {
 	if got := strings.Join(findings, "\n"); got != failed {
 		t.Errorf("found are\n%s", got)
 	}
-	for name, want := range map[string]string{"v": "500 0 0 0 0", "asked": "0 0 0 0 0", "passing": "500 0 0 0 0", "shown": "3 0 0 0 0", "shares": "5 0 0 0 1"} {
+	for name, want := range map[string]string{"v": "500 0 0 0 0", "asked": "0 0 0 0 0", "passing": "500 0 0 0 0", "shown": "3 0 0 0 0", "shares": "5 0 0 0 1", "derived": "500 0 0 0 0"} {
 		if rows[name] != want {
 			t.Errorf("of %s it counts %q, want %q", name, rows[name], want)
 		}
@@ -96,7 +101,7 @@ func TestVerify(t *testing.T) {
 			}
 		}
 		for _, err := range []error{
-			redis.Del(t.Context(), "viewlet:v:2", "viewlet:passing:2", "viewlet:v:3").Err(),
+			redis.Del(t.Context(), "viewlet:v:2", "viewlet:passing:2", "viewlet:v:3", "viewlet:derived:1").Err(),
 			redis.RPush(t.Context(), "viewlet:v:3", "a list").Err(),
 		} {
 			if err != nil {
@@ -106,7 +111,7 @@ func TestVerify(t *testing.T) {
 	}
 	wrong := []string{
 		"v:1 different", "v:2 missing", "v:3 different", "v:9999 orphaned", "v:oak orphaned", "v:007 orphaned", "v:1:2 orphaned",
-		"gone:1 orphaned", "asked:2 different",
+		"gone:1 orphaned", "asked:2 different", "derived:1 missing",
 	}
 	finds := func(a *answer, mark string) {
 		t.Helper()

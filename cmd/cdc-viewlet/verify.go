@@ -74,6 +74,9 @@ func (a *app) verify(ctx context.Context, args []string, o verifyOptions) error 
 		return err
 	}
 	defer db.Close()
+	if set, err = a.inForce(ctx, set, db); err != nil {
+		return err
+	}
 	open := a.readCache
 	if o.repair {
 		open = a.openCache
