@@ -15,7 +15,9 @@ import (
 func (s *site) verify(t testing.TB, args ...string) *answer {
 	t.Helper()
 	p := daemon(t, s.dir, environment(s.db, s.redis), append([]string{"verify", "-c", s.rules()}, args...)...)
-	p.wait(t)
+	if err := poll(t.Context(), 5*patience, p.hasEnded); err != nil { // it waits for a daemon that may have much to do
+		t.Fatalf("wait until %s ends: %v", p.cmd, err)
+	}
 	return answerOf(t, p)
 }
 
@@ -246,7 +248,7 @@ func TestVerifyUnderFire(t *testing.T) {
 		writing, done := context.WithCancel(t.Context())
 		go func() {
 			defer done()
-			write(t, t.Context(), s.db, seed, 3, 300, shopStatements)
+			write(t, t.Context(), s.db, seed, 3, 120, shopStatements)
 		}()
 		for writing.Err() == nil {
 			what()
@@ -255,7 +257,7 @@ func TestVerifyUnderFire(t *testing.T) {
 	runs := 0
 	during(seed, func() {
 		runs++
-		a := s.verify(t)
+		a := s.verify(t, "--wait", "5m")
 		a.ends(t, 0)
 		if findings, _ := summed(a); len(findings) > 1 || findings[0] != "" {
 			t.Errorf("a false alarm: %q", findings)
@@ -279,10 +281,10 @@ func TestVerifyUnderFire(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		s.verify(t, "--repair")
+		s.verify(t, "--repair", "--wait", "5m")
 	})
 	quiet(t, s.db)
-	s.verify(t, "--repair")
+	s.verify(t, "--repair", "--wait", "5m")
 	newOracle(t, s.db, s.rules()).agree(t, s.redis)
 	t.Logf("verified %d times", runs)
 	p.stop(t)

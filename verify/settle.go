@@ -107,7 +107,7 @@ func (d *doubts) takeDue() []doubt {
 }
 
 // looksMax is how often a fragment is looked at that is not the same each time.
-const looksMax = 20
+const looksMax = 10
 
 // settle looks at the doubts again, each time when the store has passed what the
 // last look saw, until none is left or nothing can be said of those that are.
