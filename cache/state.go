@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
 )
 
@@ -107,6 +109,25 @@ func (s *State) decode(fields map[string]string) error {
 	s.Timeline = uint32(timeline)
 	s.LSN, err = viewlet.ParseLSN(fields["lsn"])
 	return err
+}
+
+// Reached is the State's LSN alone; zero when there is no State.
+func (c *Cache) Reached(ctx context.Context) (viewlet.LSN, error) {
+	var lsn viewlet.LSN
+	err := c.exchange(ctx, func(ctx context.Context) error {
+		text, err := c.rdb.HGet(ctx, c.names.state(), "lsn").Result()
+		if errors.Is(err, redis.Nil) {
+			return nil
+		}
+		if err == nil {
+			lsn, err = viewlet.ParseLSN(text)
+		}
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read state: %w", err)
+	}
+	return lsn, nil
 }
 
 // SaveState replaces the state, fingerprints and all. ErrTaken, and nothing is

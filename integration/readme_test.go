@@ -696,7 +696,7 @@ func exposedMetrics(t testing.TB) map[string]bool {
 		}
 	}
 	writeFiles(t, r.dir, map[string]string{"slot.hcl": fmt.Sprintf("postgres {\n  slot = %q\n  publication = %q\n}\n", db.slot, db.publication)})
-	r.types(t, command{"cdc-viewlet run -c . --http 127.0.0.1:0", "every fragment is in Redis"})
+	r.types(t, command{"cdc-viewlet run -c . --http 127.0.0.1:0 --verify-rate 1000/s", "every fragment is in Redis"})
 	base := regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(r.daemon.stderr.String())
 	if err := redis.client.Del(t.Context(), "viewlet:product_teaser:42").Err(); err != nil {
 		t.Fatal(err)
@@ -704,6 +704,10 @@ func exposedMetrics(t testing.TB) map[string]bool {
 	fetch(t, base+"/viewlet/product_teaser/42")
 	psql(t, db, "UPDATE products SET price = 1")
 	quiet(t, db)
+	if err := redis.client.Set(t.Context(), "viewlet:product_teaser:42", "tampered", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is found", func() bool { return strings.Contains(fetch(t, base+"/metrics"), "cdc_viewlet_drift_total") })
 	exposed := map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (cdc_viewlet_\S+)`).FindAllStringSubmatch(fetch(t, base+"/metrics"), -1) {
 		exposed[m[1]] = true

@@ -152,6 +152,59 @@ func (db *Database) Snapshot(ctx context.Context) (viewlet.Snapshot, error) {
 	return snap, nil
 }
 
+// Visible gives a position of flushed WAL, on a standby of replayed WAL, that
+// every commit which is visible now is before. One that does not wait for the
+// disk is visible before its WAL is flushed, so that is waited for; but not where
+// nothing moves for longer than such a commit takes: what is not flushed then is
+// none, and may stay so while Postgres is idle.
+//
+// https://www.postgresql.org/docs/current/wal-async-commit.html
+func (db *Database) Visible(ctx context.Context) (viewlet.LSN, error) {
+	const look, more = 10 * time.Millisecond, 400 * time.Millisecond
+	first, delay, err := db.written(ctx)
+	for now, moved := first, time.Now(); err == nil; {
+		if now.flushed >= first.inserted || time.Since(moved) > 3*delay+more {
+			return now.flushed, nil
+		}
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(look):
+		}
+		was := now
+		if now, _, err = db.written(ctx); now != was {
+			moved = time.Now()
+		}
+	}
+	return 0, err
+}
+
+// writtenWAL is how far the WAL goes.
+type writtenWAL struct{ flushed, inserted viewlet.LSN }
+
+// written also gives the wal_writer_delay.
+func (db *Database) written(ctx context.Context) (wal writtenWAL, delay time.Duration, err error) {
+	err = db.run(ctx, &statement{name: "written", sql: writtenSQL}, nil, func(row [][]byte) error {
+		ms, err := strconv.Atoi(string(row[2]))
+		delay = time.Duration(ms) * time.Millisecond
+		if err == nil {
+			wal.flushed, err = viewlet.ParseLSN(string(row[0]))
+		}
+		if err == nil {
+			wal.inserted, err = viewlet.ParseLSN(string(row[1]))
+		}
+		return err
+	})
+	if err != nil {
+		err = fmt.Errorf("read the WAL's position: %w", err)
+	}
+	return wal, delay, err
+}
+
+const writtenSQL = `SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END,
+	CASE WHEN pg_is_in_recovery() THEN '0/0' ELSE pg_current_wal_insert_lsn() END,
+	setting FROM pg_settings WHERE name = 'wal_writer_delay'`
+
 // Committing names the transactions whose commit may be in the WAL already, so
 // that a slot made now does not deliver them, while no snapshot sees them yet.
 // Most end while it looks, for up to two seconds; those that wait for a

@@ -175,6 +175,22 @@ func TestLSNReachesCommits(t *testing.T) {
 	}
 }
 
+// TestVisible: a commit that is visible before its WAL is flushed is waited for.
+func TestVisible(t *testing.T) {
+	s := newSite(t, "CREATE TABLE t AS SELECT 0 AS v; SET synchronous_commit = off")
+	s.connect(Config{})
+	for i := range 5 {
+		before, err := viewlet.ParseLSN(s.one(fmt.Sprintf("WITH u AS (UPDATE t SET v = %d RETURNING v) SELECT pg_current_wal_insert_lsn() FROM u", i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lsn, err := s.db.Visible(t.Context())
+		if err != nil || lsn <= before {
+			t.Errorf("commit %d: got %v, %v, and it was committed after %v", i, lsn, err, before)
+		}
+	}
+}
+
 func TestSnapshot(t *testing.T) {
 	s := newSite(t, "CREATE TABLE t (i int)")
 	s.connect(Config{})

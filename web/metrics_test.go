@@ -32,6 +32,9 @@ func everything(t *testing.T) *bundle {
 	b.metrics.Observe(viewlet.Pass{Viewlet: "product_teaser", Refreshes: 1, Keys: 1, Equal: 1, Oldest: time.Now().Add(time.Hour), Took: time.Millisecond})
 	b.metrics.Observe(viewlet.Pass{Viewlet: "menu", Refreshes: 1, Keys: 1, Written: 1, Took: time.Second, Whole: true})
 	b.metrics.Gap("slot_new")
+	b.metrics.Verified("product_teaser", 50)
+	b.metrics.Drifted("product_teaser", "different")
+	b.metrics.Drifted("", "orphaned")
 	b.daemon.now.Store(&web.Status{
 		State: web.Streaming, Changes: 1200, Transactions: 40, Reconnects: 2,
 		Received: 0x16B3748, Confirmed: 0x16B3000, ServerEnd: 0x16B3800, Oldest: time.Now().Add(-1500 * time.Millisecond),

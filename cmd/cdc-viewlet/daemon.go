@@ -11,6 +11,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"github.com/cdc-viewlet/cdc-viewlet/cache"
 	"github.com/cdc-viewlet/cdc-viewlet/render"
@@ -29,6 +30,8 @@ type daemon struct {
 	cache    *cache.Cache
 	metrics  *web.Metrics
 	progress func(viewlet.Status) // told now and then; may be nil
+	// verifyRate is how many fragments are verified a second; zero: none.
+	verifyRate rate.Limit
 
 	mu      sync.Mutex
 	current *edition
@@ -219,7 +222,13 @@ func (d *daemon) session(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	watching, stopWatching := context.WithCancel(ctx)
 	g.Go(func() error { d.watch(watching, pipe); return nil })
-	g.Go(func() error { return d.remove(ctx, begin.gone) })
+	g.Go(func() error {
+		if err := d.remove(ctx, begin.gone); err != nil {
+			return err
+		}
+		d.verifyForEver(watching, ed, pipe) // what was yet to be removed would be orphaned
+		return nil
+	})
 	g.Go(func() error { return d.watchTables(watching, ed, begin.published) })
 	g.Go(func() error { return d.settle(watching, pipe, st, begin) })
 	g.Go(func() error {
