@@ -48,7 +48,7 @@ func NewMetrics() *Metrics {
 			Help:    "Time from the commit of the oldest change that a pass served until all of the pass was in the cache.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 		}, []string{"viewlet"}),
-		gaps:      counter("gaps_total", "Times that what is in the cache could not be taken up where it was left, so that everything was rendered afresh.", "reason"),
+		gaps:     counter("gaps_total", "Times that what is in the cache could not be taken up where it was left, so that everything was rendered afresh.", "reason"),
 		verified: counter("verified_total", "Fragments compared with fresh renders in the background.", "viewlet"),
 		drift: counter("drift_total", "Fragments that were found not to be as Postgres renders them: missing, different, orphaned. "+
 			"Those that belong to no viewlet have an empty one.", "viewlet", "kind"),
