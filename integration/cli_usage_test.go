@@ -67,6 +67,8 @@ func usage(t *testing.T, d *desk) {
 		{"refresh teaser oak", `id is of type integer, and "oak" does not fit it`},
 		{"render teaser 99999999999", `id is of type integer, and "99999999999" does not fit it`},
 		{"render teaser -1", "-1 is read as a flag; an argument that begins with - stands behind --: cdc-viewlet render ... -- -1"},
+		{"bench taeser", `there is no viewlet "taeser". Did you mean "teaser"?`},
+		{"bench --sample 0", "--sample 0: write a number of 1 or more"},
 		{"completion", "completion needs the name of a shell: cdc-viewlet completion bash|zsh|fish"},
 		{"completion tcsh", "completion needs the name of a shell: cdc-viewlet completion bash|zsh|fish"},
 	} {
