@@ -171,6 +171,12 @@ func (c *Catalog) textForm(f form) form {
 	return form{}
 }
 
+// sameTexts reports whether a value of the one form has the same text in the
+// other, when no more than its type is another: a cidr's is not that of an inet.
+func (c *Catalog) sameTexts(x, y form) bool {
+	return c.base(x.typ) == c.base(y.typ) || c.textForm(x) != form{} && c.textForm(x) == c.textForm(y)
+}
+
 // varhdrsz is what Postgres adds to the length that a modifier stands for.
 const varhdrsz = 4
 

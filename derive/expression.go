@@ -259,6 +259,24 @@ func (l *level) withoutCasts(e *node) *node {
 	}
 }
 
+// formOf gives the form that an expression has from the outside, casts and
+// all; the zero form when it can be no column or param.
+func (l *level) formOf(e *node) form {
+	switch {
+	case e.is("VAR"):
+		return form{e.oid("vartype"), e.int("vartypmod")}
+	case e.is("PARAM"):
+		return form{e.oid("paramtype"), e.int("paramtypmod")}
+	case e.is("RELABELTYPE", "COERCETODOMAIN"):
+		return form{e.oid("resulttype"), e.int("resulttypmod")}
+	case e.is("FUNCEXPR"):
+		return form{e.oid("funcresulttype"), -1}
+	case e.is("SUBLINK") && l.sublinks[e] != nil && len(l.sublinks[e].outputs) > 0:
+		return l.sublinks[e].formOf(l.sublinks[e].outputs[0])
+	}
+	return form{}
+}
+
 // outputForm gives an output's type as the column that it is has it; the zero
 // form when it is none.
 func (l *level) outputForm(column int) form {
