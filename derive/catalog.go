@@ -74,6 +74,9 @@ func (c *Catalog) widens(e *node) bool {
 type Operator struct {
 	Schema, Name string
 	Left, Right  uint32 // pg_type.oid
+	// LeftType and RightType are the types as SQL writes them; empty: it takes
+	// several, as those of enumerations and arrays do.
+	LeftType, RightType string
 	// Equality reports whether a btree or hash operator family has it as its
 	// equality.
 	//

@@ -103,13 +103,15 @@ func (c *cataloguer) relations(ctx context.Context, oids []uint32) (trees []deri
 	return trees, c.columns(ctx, oids)
 }
 
-// columnsSQL writes types so that a cast to them cuts nothing off: character
-// alone is character(1).
-const columnsSQL = `SELECT attrelid, CASE WHEN attisdropped THEN '' ELSE attname END, quote_ident(attname),
-		CASE WHEN atttypid IN ('pg_catalog.bpchar'::regtype, 'pg_catalog.bit'::regtype)
-			THEN 'pg_catalog.' || (SELECT quote_ident(typname) FROM pg_catalog.pg_type WHERE oid = atttypid)
-			ELSE pg_catalog.format_type(atttypid, NULL) END,
-		attnotnull, attgenerated <> ''
+// typeSQL writes a type so that a cast to it cuts nothing off: character alone
+// is character(1).
+func typeSQL(oid string) string {
+	return fmt.Sprintf(`CASE WHEN %[1]s IN ('pg_catalog.bpchar'::regtype, 'pg_catalog.bit'::regtype)
+			THEN 'pg_catalog.' || (SELECT quote_ident(typname) FROM pg_catalog.pg_type WHERE oid = %[1]s)
+			ELSE pg_catalog.format_type(%[1]s, NULL) END`, oid)
+}
+
+var columnsSQL = `SELECT attrelid, CASE WHEN attisdropped THEN '' ELSE attname END, quote_ident(attname), ` + typeSQL("atttypid") + `, attnotnull, attgenerated <> ''
 	FROM pg_catalog.pg_attribute WHERE attrelid = ANY($1) AND attnum > 0 ORDER BY attrelid, attnum`
 
 func (c *cataloguer) columns(ctx context.Context, oids []uint32) error {
@@ -148,10 +150,12 @@ func (c *cataloguer) functions(ctx context.Context, oids []uint32) error {
 // operatorsSQL asks for btree's and hash's equality by their strategy numbers.
 //
 // https://www.postgresql.org/docs/current/xindex.html#XINDEX-STRATEGIES
-const operatorsSQL = `SELECT o.oid, n.nspname, o.oprname, o.oprleft, o.oprright, EXISTS (
+var operatorsSQL = `SELECT o.oid, n.nspname, o.oprname, o.oprleft, o.oprright,
+	CASE WHEN l.typtype = 'p' THEN '' ELSE ` + typeSQL("o.oprleft") + ` END, CASE WHEN r.typtype = 'p' THEN '' ELSE ` + typeSQL("o.oprright") + ` END, EXISTS (
 		SELECT FROM pg_catalog.pg_amop a JOIN pg_catalog.pg_am m ON m.oid = a.amopmethod
 		WHERE a.amopopr = o.oid AND (m.amname, a.amopstrategy) IN (('btree', 3), ('hash', 1)))
-	FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace WHERE o.oid = ANY($1)`
+	FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
+	LEFT JOIN pg_catalog.pg_type l ON l.oid = o.oprleft LEFT JOIN pg_catalog.pg_type r ON r.oid = o.oprright WHERE o.oid = ANY($1)`
 
 func (c *cataloguer) operators(ctx context.Context, oids []uint32) error {
 	rows, err := c.tx.Query(ctx, operatorsSQL, oids)
@@ -160,7 +164,7 @@ func (c *cataloguer) operators(ctx context.Context, oids []uint32) error {
 	}
 	var oid uint32
 	var op derive.Operator
-	_, err = pgx.ForEachRow(rows, []any{&oid, &op.Schema, &op.Name, &op.Left, &op.Right, &op.Equality}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&oid, &op.Schema, &op.Name, &op.Left, &op.Right, &op.LeftType, &op.RightType, &op.Equality}, func() error {
 		one := op
 		c.catalog.Operators[oid] = &one
 		return nil
