@@ -42,7 +42,10 @@ type Rule struct {
 	Columns []string
 	// Every: it reads the row as a whole, or more than the stream tells apart.
 	Every bool
-	Args  []Arg
+	// Touched: it reads which transaction wrote the row, so that an UPDATE which
+	// changes nothing refreshes, too.
+	Touched bool
+	Args    []Arg
 	// Lookup gives what the arguments have from it; nil: nothing.
 	Lookup *Lookup
 	Why    string // the equalities from the row to the params, as the query has them

@@ -179,7 +179,10 @@ func (b *builder) read(l *level, v *node) error {
 	if s.sub != nil {
 		return b.need(s.sub, max(column, 0))
 	}
-	s.read[max(column, 0)] = true
+	s.read[column] = true
+	if column < 0 && s.table != nil {
+		b.limits.system(s.table, column)
+	}
 	return nil
 }
 

@@ -70,6 +70,28 @@ func (l *limits) relation(r *Relation, rte *node) {
 	}
 }
 
+// The columns that each table has.
+//
+// https://www.postgresql.org/docs/current/ddl-system-columns.html
+var systemColumns = map[int]string{-1: "ctid", xminColumn: "xmin", -3: "cmin", -4: "xmax", -5: "cmax", tableOID: "tableoid"}
+
+const (
+	xminColumn = -2
+	tableOID   = -6
+)
+
+// system checks a column that is not the table's own. An UPDATE gives a row
+// another xmin; the others change without any.
+func (l *limits) system(r *Relation, column int) {
+	if column == xminColumn || column == tableOID {
+		return
+	}
+	l.add(Limit{
+		Name: systemColumns[column], Reason: fmt.Sprintf("The %s of a row of %s changes without the row's changing.", systemColumns[column], r),
+		Remedy: "Leave it out, or give the fragments a timeout.",
+	})
+}
+
 func unseenRemedy(r *Relation) string {
 	if r.Kind == 'm' {
 		return "Send pg_logical_emit_message(true, 'cdc-viewlet', 'NAME:*') in the transaction that refreshes it, or give the fragments a timeout."
