@@ -38,6 +38,10 @@ type Relation struct {
 	Root viewlet.TableName
 	// Heirs are the tables that inherit from it, and do not partition it.
 	Heirs []viewlet.TableName
+	// Unseen are its partitions, and tables that inherit from it, of which the
+	// stream does not tell: foreign and unlogged ones. Those of other sessions'
+	// temporary tables nobody else reads.
+	Unseen []*Relation
 }
 
 // Column is one column of a Relation. A dropped one has no name.

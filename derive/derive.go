@@ -92,16 +92,20 @@ type deriver struct {
 }
 
 // published gives the tables under whose names the stream sends the changes of
-// a relation.
-func (r *Relation) published() []viewlet.TableName {
-	if r.Root != (viewlet.TableName{}) {
+// a source's rows.
+func (s *source) published() []viewlet.TableName {
+	r := s.table
+	switch {
+	case r.Root != (viewlet.TableName{}):
 		return []viewlet.TableName{r.Root}
+	case !s.rte.flag("inh"): // ONLY
+		return []viewlet.TableName{r.TableName}
 	}
 	return append([]viewlet.TableName{r.TableName}, r.Heirs...)
 }
 
 func (d *deriver) written(s *source) bool {
-	return d.Written != nil && !slices.ContainsFunc(s.table.published(), func(t viewlet.TableName) bool { return !d.Written(t) })
+	return d.Written != nil && !slices.ContainsFunc(s.published(), func(t viewlet.TableName) bool { return !d.Written(t) })
 }
 
 // solve makes the plans, round by round, until a round solves nothing.

@@ -37,24 +37,14 @@ func (l *limits) add(limit Limit) {
 
 // relation checks a table as the query reads it.
 func (l *limits) relation(r *Relation, rte *node) {
-	unseen := ""
-	switch {
-	case r.System:
-		unseen = "is a system catalog, whose changes the stream does not carry"
-	case r.Kind == 'm':
-		unseen = "is a materialized view: what REFRESH changes in it, the stream does not carry"
-	case r.Kind == 'f':
-		unseen = "is a foreign table, whose changes its own server has"
-	case r.Kind != 'r' && r.Kind != 'p':
-		unseen = "is neither a table nor a view, and the stream does not carry its changes"
-	case r.Persistence == 'u':
-		unseen = "is an unlogged table, whose changes are in no stream"
-	case r.Persistence == 't':
-		unseen = "is a temporary table, whose changes are in no stream"
-	}
-	if unseen != "" {
+	if why := r.unseen(); why != "" {
 		l.unseen[r] = true
-		l.add(Limit{Table: r.TableName, Reason: fmt.Sprintf("%s %s.", r, unseen), Remedy: unseenRemedy(r)})
+		l.add(Limit{Table: r.TableName, Reason: fmt.Sprintf("%s %s.", r, why), Remedy: unseenRemedy(r)})
+	}
+	for _, part := range r.Unseen {
+		if rte.flag("inh") {
+			l.add(Limit{Table: part.TableName, Reason: fmt.Sprintf("%s is read with %s, and %s.", part, r, part.unseen()), Remedy: unseenRemedy(part)})
+		}
 	}
 	if r.RowSecurity {
 		l.add(Limit{
@@ -68,6 +58,26 @@ func (l *limits) relation(r *Relation, rte *node) {
 			Remedy: "Give the fragments a timeout.",
 		})
 	}
+}
+
+// unseen says why the stream does not tell of the relation's changes; empty: it
+// does.
+func (r *Relation) unseen() string {
+	switch {
+	case r.System:
+		return "is a system catalog, whose changes the stream does not carry"
+	case r.Kind == 'm':
+		return "is a materialized view: what REFRESH changes in it, the stream does not carry"
+	case r.Kind == 'f':
+		return "is a foreign table, whose changes its own server has"
+	case r.Kind != 'r' && r.Kind != 'p':
+		return "is neither a table nor a view, and the stream does not carry its changes"
+	case r.Persistence == 'u':
+		return "is an unlogged table, whose changes are in no stream"
+	case r.Persistence == 't':
+		return "is a temporary table, whose changes are in no stream"
+	}
+	return ""
 }
 
 // The columns that each table has.

@@ -13,7 +13,7 @@ func (d *deriver) rules(plans map[*source][]*plan) []Rule {
 	for _, s := range d.tables {
 		for _, p := range plans[s] {
 			r := d.rule(s, p)
-			for _, t := range s.table.published() {
+			for _, t := range s.published() {
 				if r.Table = t; d.Written == nil || !d.Written(t) {
 					rules = merge(rules, r)
 				}

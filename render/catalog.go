@@ -51,15 +51,18 @@ func readCatalog(ctx context.Context, tx pgx.Tx, trees []derive.Tree) (*derive.C
 	return c.catalog, c.collations(ctx)
 }
 
-const relationsSQL = `SELECT c.oid, n.nspname, c.relname, quote_ident(n.nspname) || '.' || quote_ident(c.relname),
+const relationsSQL = `WITH RECURSIVE heirs(root, oid) AS (
+		SELECT inhparent, inhrelid FROM pg_catalog.pg_inherits WHERE inhparent = ANY($1)
+		UNION SELECT h.root, i.inhrelid FROM pg_catalog.pg_inherits i JOIN heirs h ON i.inhparent = h.oid),
+	below AS (
+		SELECT h.root, n.nspname AS schema, b.relname AS name, b.relkind AS kind, b.relpersistence AS persistence, b.relispartition AS part
+		FROM heirs h JOIN pg_catalog.pg_class b USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = b.relnamespace)
+	SELECT c.oid, n.nspname, c.relname, quote_ident(n.nspname) || '.' || quote_ident(c.relname),
 		c.relkind, c.relpersistence, n.nspname IN ('pg_catalog', 'information_schema', 'pg_toast'), c.relrowsecurity,
 		coalesce((SELECT ev_action::text FROM pg_catalog.pg_rewrite WHERE ev_class = c.oid AND rulename = '_RETURN' AND c.relkind = 'v'), ''),
 		coalesce(rn.nspname, ''), coalesce(r.relname, ''),
-		ARRAY(WITH RECURSIVE heirs(oid) AS (
-				SELECT inhrelid FROM pg_catalog.pg_inherits WHERE inhparent = c.oid AND c.relkind = 'r'
-				UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN heirs h ON i.inhparent = h.oid)
-			SELECT unnest(ARRAY[hn.nspname, h.relname]::text[])
-			FROM heirs JOIN pg_catalog.pg_class h USING (oid) JOIN pg_catalog.pg_namespace hn ON hn.oid = h.relnamespace)
+		ARRAY(SELECT unnest(ARRAY[schema, name]::text[]) FROM below WHERE root = c.oid AND NOT part AND kind = 'r' AND persistence = 'p'),
+		ARRAY(SELECT unnest(ARRAY[schema, name, kind, persistence]::text[]) FROM below WHERE root = c.oid AND (kind = 'f' OR persistence = 'u'))
 	FROM pg_catalog.pg_class c
 	JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 	LEFT JOIN pg_catalog.pg_class r ON c.relispartition AND r.oid = pg_catalog.pg_partition_root(c.oid)
@@ -73,15 +76,15 @@ func (c *cataloguer) relations(ctx context.Context, oids []uint32) (trees []deri
 		return nil, err
 	}
 	var (
-		oid   uint32
-		kind  [2]string
-		view  string
-		heirs []string
+		oid           uint32
+		kind          [2]string
+		view          string
+		heirs, unseen []string
 	)
 	r := &derive.Relation{}
 	_, err = pgx.ForEachRow(rows, []any{
 		&oid, &r.Schema, &r.Name, &r.SQL, &kind[0], &kind[1], &r.System, &r.RowSecurity,
-		&view, &r.Root.Schema, &r.Root.Name, &heirs,
+		&view, &r.Root.Schema, &r.Root.Name, &heirs, &unseen,
 	}, func() error {
 		one := *r
 		one.Kind, one.Persistence = kind[0][0], kind[1][0]
@@ -93,6 +96,11 @@ func (c *cataloguer) relations(ctx context.Context, oids []uint32) (trees []deri
 		}
 		for pair := range slices.Chunk(heirs, 2) {
 			one.Heirs = append(one.Heirs, viewlet.TableName{Schema: pair[0], Name: pair[1]})
+		}
+		for part := range slices.Chunk(unseen, 4) {
+			one.Unseen = append(one.Unseen, &derive.Relation{
+				TableName: viewlet.TableName{Schema: part[0], Name: part[1]}, Kind: part[2][0], Persistence: part[3][0],
+			})
 		}
 		c.catalog.Relations[oid] = &one
 		return nil
