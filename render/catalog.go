@@ -119,7 +119,14 @@ func typeSQL(oid string) string {
 			ELSE pg_catalog.format_type(%[1]s, NULL) END`, oid)
 }
 
-var columnsSQL = `SELECT attrelid, CASE WHEN attisdropped THEN '' ELSE attname END, quote_ident(attname), ` + typeSQL("atttypid") + `, attnotnull, attgenerated <> ''
+// columnsSQL takes a NOT NULL for one only where rows without it cannot be: a
+// table that inherits may be without, and one that is NOT VALID was put on rows
+// that may be there already.
+var columnsSQL = `SELECT attrelid, CASE WHEN attisdropped THEN '' ELSE attname END, quote_ident(attname), ` + typeSQL("atttypid") + `,
+		attnotnull AND attrelid NOT IN (SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhparent AND c.relkind = 'r')
+			AND attrelid NOT IN (SELECT unnest(conrelid || ARRAY(SELECT pg_catalog.pg_partition_ancestors(conrelid)::oid))
+				FROM pg_catalog.pg_constraint WHERE contype = 'n' AND NOT convalidated),
+		attgenerated <> ''
 	FROM pg_catalog.pg_attribute WHERE attrelid = ANY($1) AND attnum > 0 ORDER BY attrelid, attnum`
 
 func (c *cataloguer) columns(ctx context.Context, oids []uint32) error {
