@@ -14,6 +14,7 @@ type Query struct {
 	Viewlet string
 	Params  []string // the n-th is $n of the tree
 	Tree    Tree     // pg_proc.prosqlbody
+	SQL     string   // as it is written
 	// Written reports whether the viewlet has rules of its own for a table, or
 	// ignores it: then none is derived, and others may stand on it. Nil: none.
 	Written func(viewlet.TableName) bool
@@ -66,6 +67,7 @@ func Derive(q Query, c *Catalog) (*Result, error) {
 		return nil, fmt.Errorf("derive rules of %s: %w", q.Viewlet, err)
 	}
 	b.settle()
+	b.limits.moment(q)
 	d := &deriver{Query: q, builder: b, ways: map[*source][]*facts{}}
 	d.solver = solver{params: len(q.Params), order: b.tables, solved: map[*source]bool{}}
 	for _, s := range b.tables {

@@ -2,6 +2,7 @@ package derive
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -168,6 +169,26 @@ func (l *limits) sqlValue(op int) {
 	}
 }
 
+// moments are texts that are read as the time when the query is analysed, which
+// leaves no trace in the tree.
+//
+// https://www.postgresql.org/docs/current/datatype-datetime.html#DATATYPE-DATETIME-SPECIAL-VALUES
+var moments = regexp.MustCompile(`(?i)'\s*(now|today|tomorrow|yesterday)\b[^']*'`)
+
+func (l *limits) moment(q Query) {
+	said := moments.FindString(q.SQL)
+	if said == "" {
+		return
+	}
+	q.Tree.root.walk(func(n *node) bool {
+		switch n.oid("consttype") {
+		case dateType, timeType, timetzType, timestampType, timestamptzType:
+			l.function(said)
+		}
+		return true
+	})
+}
+
 // stableEnough are the functions of Postgres that are stable because settings
 // decide what they give, and not immutable: settings are the same for every
 // session that renders.
@@ -182,7 +203,7 @@ var stableEnough = wordSet(`
 	jsonb_object_agg_unique_strict jsonb_path_exists_tz jsonb_path_match_tz jsonb_path_query_array_tz
 	jsonb_path_query_first_tz jsonb_path_query_tz jsonb_populate_record jsonb_populate_record_valid
 	jsonb_populate_recordset jsonb_to_record jsonb_to_recordset jsonb_to_tsvector length make_timestamptz money numeric
-	overlaps phraseto_tsquery plainto_tsquery quote_literal quote_nullable row_to_json textanycat time timestamp
+	overlaps pg_typeof phraseto_tsquery plainto_tsquery quote_literal quote_nullable row_to_json textanycat time timestamp
 	timestamp_cmp_timestamptz timestamp_eq_timestamptz timestamp_ge_timestamptz timestamp_gt_timestamptz
 	timestamp_le_timestamptz timestamp_lt_timestamptz timestamp_ne_timestamptz timestamptz timestamptz_cmp_date
 	timestamptz_cmp_timestamp timestamptz_eq_date timestamptz_eq_timestamp timestamptz_ge_date timestamptz_ge_timestamp
