@@ -191,7 +191,11 @@ func (d *deriver) explain(s *source, params []int) string {
 			return fmt.Sprintf(advice, name)
 		}
 		if other := d.boundBy(p); other != nil && other != s && !s.level.withinRecursive() {
-			return fmt.Sprintf("Rows of %[2]s name @%[1]s, but no equality of columns leads there from a row of %[3]s. If that is in the fragments of every @%[1]s, name them all, such as [for x in [...] : %[4]s(..., x)].", name, d.called(other), d.called(s), d.Viewlet)
+			every := fmt.Sprintf(", such as [for x in [...] : %s(..., x)]", d.Viewlet)
+			if len(params) == d.params {
+				every = fmt.Sprintf(": refresh = all(%s)", d.Viewlet)
+			}
+			return fmt.Sprintf("Rows of %[2]s name @%[1]s, but no equality of columns leads there from a row of %[3]s. If that is in the fragments of every @%[1]s, name them all%[4]s.", name, d.called(other), d.called(s), every)
 		}
 	}
 	return ""
