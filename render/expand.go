@@ -1,6 +1,7 @@
 package render
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -208,12 +209,16 @@ func (e *compiledExpansion) arguments(args []string) ([][]byte, error) {
 // few reads the expansion's keys if there are not too many of them.
 func (r *Renderer) few(ctx context.Context, name string, e *compiledExpansion, params [][]byte) (keys []viewlet.Key, complete bool, err error) {
 	rows := 0
-	err = r.db.run(ctx, e.few, params, func(row [][]byte) error {
+	each := func(row [][]byte) error {
 		rows++
 		if key, ok := keyOf(name, row); ok {
 			keys = append(keys, key)
 		}
 		return nil
+	}
+	err = r.db.read(ctx, func(ctx context.Context, from server) error {
+		keys, rows = nil, 0
+		return from.run(ctx, e.few, params, each)
 	})
 	return keys, rows <= pieceSize, err
 }
@@ -241,7 +246,22 @@ func (db *Database) cursor(ctx context.Context, places chan struct{}, sql string
 	case places <- struct{}{}:
 	}
 	defer func() { <-places }()
-	conn, err := db.pool.Acquire(ctx)
+	var yields error
+	err := db.read(ctx, func(on context.Context, from server) error {
+		err := from.cursor(on, sql, params, name, width, func(keys []viewlet.Key) error {
+			yields = yield(keys)
+			return yields
+		})
+		if yields != nil {
+			return nil // which no other server mends
+		}
+		return err
+	})
+	return cmp.Or(yields, err)
+}
+
+func (s server) cursor(ctx context.Context, sql string, params [][]byte, name string, width int, yield func([]viewlet.Key) error) error {
+	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to Postgres: %w", err)
 	}
@@ -251,6 +271,11 @@ func (db *Database) cursor(ctx context.Context, places chan struct{}, sql string
 		return err
 	}
 	defer func() { _ = tx.Rollback(ctx) }() // where it fails the connection is closed
+	if s.accepts != nil {
+		if err := s.admitted(ctx, tx); err != nil {
+			return err
+		}
+	}
 	args := []any{pgx.QueryExecModeExec}
 	for _, p := range params {
 		args = append(args, string(p))
@@ -259,7 +284,7 @@ func (db *Database) cursor(ctx context.Context, places chan struct{}, sql string
 		return err
 	}
 	for {
-		keys, rows, err := db.fetch(ctx, tx, name, width)
+		keys, rows, err := s.fetch(ctx, tx, name, width)
 		if err == nil && len(keys) > 0 {
 			err = yield(keys)
 		}
@@ -269,8 +294,21 @@ func (db *Database) cursor(ctx context.Context, places chan struct{}, sql string
 	}
 }
 
-func (db *Database) fetch(ctx context.Context, tx pgx.Tx, name string, width int) (keys []viewlet.Key, rows int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, db.timeout+silence)
+// admitted asks whether the server may be read where it stands.
+func (s server) admitted(ctx context.Context, tx pgx.Tx) error {
+	result := tx.Conn().PgConn().ExecParams(ctx, positionSQL, nil, nil, nil, textFormat).Read()
+	if result.Err != nil {
+		return result.Err
+	}
+	at, err := parsePlace(result.Rows[0])
+	if err != nil {
+		return err
+	}
+	return s.accepts(at)
+}
+
+func (s server) fetch(ctx context.Context, tx pgx.Tx, name string, width int) (keys []viewlet.Key, rows int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout+silence)
 	defer cancel()
 	result, err := tx.Query(ctx, "FETCH "+strconv.Itoa(pieceSize)+" FROM cdc_viewlet_keys", pgx.QueryExecModeExec, pgx.QueryResultFormats{pgx.TextFormatCode})
 	if err != nil {

@@ -178,6 +178,7 @@ func (d *daemon) session(ctx context.Context) error {
 		return err
 	}
 	defer stream.Close() // again, when it was run
+	d.db.Doubt()
 	// Whoever had the slot until now may have had other rules.
 	if tables, err = tablesNow(ctx, ed); err != nil {
 		return err

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/signal"
@@ -10,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/cdc-viewlet/cdc-viewlet/render"
 	"github.com/cdc-viewlet/cdc-viewlet/replication"
 	"github.com/cdc-viewlet/cdc-viewlet/rules"
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
@@ -48,6 +51,9 @@ func (a *app) run(ctx context.Context, addr string) error {
 		return err
 	}
 	defer closeAll()
+	if err := d.useStandby(ctx); err != nil {
+		return err
+	}
 
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
@@ -75,6 +81,7 @@ func (a *app) run(ctx context.Context, addr string) error {
 		a.log.Info("serving HTTP", "url", "http://"+listener.Addr().String())
 		g.Go(func() error { return d.server().Run(ctx, listener) })
 	}
+	g.Go(func() error { return d.db.Run(ctx) })
 	g.Go(func() error { return d.run(ctx, reload) })
 	return g.Wait()
 }
@@ -123,4 +130,17 @@ func (a *app) warmUpBar() func(viewlet.Status) {
 			finish()
 		}
 	}
+}
+
+// useStandby has the daemon render from a standby, where one is named. Only one
+// of another cluster ends it: any other may be ready later.
+func (d *daemon) useStandby(ctx context.Context) error {
+	named, err := d.app.useStandby(ctx, d.edition().set, d.db)
+	if !named || err != nil {
+		return err
+	}
+	if err := d.db.CheckStandby(ctx); errors.Is(err, render.ErrAnotherCluster) {
+		return fmt.Errorf("%w; correct render_url, or leave it out", err)
+	}
+	return nil
 }
