@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cdc-viewlet/cdc-viewlet/rules"
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
@@ -236,9 +237,8 @@ func keyOf(name string, row [][]byte) (viewlet.Key, bool) {
 }
 
 // cursor yields the keys that the query selects, however many, a piece at a
-// time: each FETCH has the statement timeout to itself, and nobody waits for
-// the rendering of what was fetched but the cursor. width is how many
-// arguments a key has.
+// time: nobody waits for the rendering of what was fetched but the cursor, which
+// holds nothing but itself. width is how many arguments a key has.
 func (db *Database) cursor(ctx context.Context, places chan struct{}, sql string, params [][]byte, name string, width int, yield func([]viewlet.Key) error) error {
 	select {
 	case <-ctx.Done():
@@ -266,6 +266,34 @@ func (s server) cursor(ctx context.Context, sql string, params [][]byte, name st
 		return fmt.Errorf("connect to Postgres: %w", err)
 	}
 	defer conn.Release()
+	if err := s.declare(ctx, conn, sql, params); err != nil {
+		return err
+	}
+	for {
+		keys, rows, err := s.fetch(ctx, conn, name, width)
+		if err == nil && len(keys) > 0 {
+			err = yield(keys)
+		}
+		if err == nil && rows == pieceSize {
+			continue
+		}
+		if _, closing := conn.Exec(ctx, "CLOSE cdc_viewlet_keys"); closing != nil {
+			_ = conn.Conn().Close(ctx) // the pool drops it
+		}
+		return err
+	}
+}
+
+// declare has the server run the query to its end and keep what it selects. A
+// cursor that is read while its transaction goes on would hold its locks for as
+// long as the rendering takes: an ALTER TABLE would wait for it, whatever reads
+// the table for the ALTER TABLE, and the rendering too, for itself.
+//
+// https://www.postgresql.org/docs/current/sql-declare.html
+func (s server) declare(ctx context.Context, conn *pgxpool.Conn, sql string, params [][]byte) error {
+	const many = 20 // keys are made in one go
+	ctx, cancel := context.WithTimeout(ctx, many*s.timeout+silence)
+	defer cancel()
 	tx, err := conn.Begin(ctx)
 	if err != nil {
 		return err
@@ -280,18 +308,13 @@ func (s server) cursor(ctx context.Context, sql string, params [][]byte, name st
 	for _, p := range params {
 		args = append(args, string(p))
 	}
-	if _, err := tx.Exec(ctx, "DECLARE cdc_viewlet_keys NO SCROLL CURSOR FOR "+sql, args...); err != nil {
+	if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = "+milliseconds(many*s.timeout)); err != nil {
 		return err
 	}
-	for {
-		keys, rows, err := s.fetch(ctx, tx, name, width)
-		if err == nil && len(keys) > 0 {
-			err = yield(keys)
-		}
-		if err != nil || rows < pieceSize {
-			return err
-		}
+	if _, err := tx.Exec(ctx, "DECLARE cdc_viewlet_keys NO SCROLL CURSOR WITH HOLD FOR "+sql, args...); err != nil {
+		return err
 	}
+	return tx.Commit(ctx)
 }
 
 // admitted asks whether the server may be read where it stands.
@@ -307,10 +330,10 @@ func (s server) admitted(ctx context.Context, tx pgx.Tx) error {
 	return s.accepts(at)
 }
 
-func (s server) fetch(ctx context.Context, tx pgx.Tx, name string, width int) (keys []viewlet.Key, rows int, err error) {
+func (s server) fetch(ctx context.Context, conn *pgxpool.Conn, name string, width int) (keys []viewlet.Key, rows int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout+silence)
 	defer cancel()
-	result, err := tx.Query(ctx, "FETCH "+strconv.Itoa(pieceSize)+" FROM cdc_viewlet_keys", pgx.QueryExecModeExec, pgx.QueryResultFormats{pgx.TextFormatCode})
+	result, err := conn.Query(ctx, "FETCH "+strconv.Itoa(pieceSize)+" FROM cdc_viewlet_keys", pgx.QueryExecModeExec, pgx.QueryResultFormats{pgx.TextFormatCode})
 	if err != nil {
 		return nil, 0, err
 	}
