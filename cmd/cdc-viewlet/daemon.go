@@ -188,7 +188,11 @@ func (d *daemon) session(ctx context.Context) error {
 		return err
 	}
 	made.Added = append(made.Added, added...)
-	begin, err := d.takeStock(ctx, ed, stream, made)
+	shapes, err := shapesOf(ctx, ed, tables)
+	if err != nil {
+		return err
+	}
+	begin, err := d.takeStock(ctx, ed, stream, made, shapes)
 	if err != nil {
 		return err
 	}
@@ -196,8 +200,9 @@ func (d *daemon) session(ctx context.Context) error {
 	st.unsettled.Store(len(begin.unpublished) > 0)
 	pipe := viewlet.New(d.pipelineConfig(ed, st, stream.Start))
 	pipe.Expect(begin.committing)
+	notes := newShapeNotes(d.cache)
 	for _, name := range begin.stale {
-		pipe.Refresh(viewlet.Refresh{Key: viewlet.Key{Viewlet: name}, Via: viewlet.Whole})
+		notes.render(pipe, name, shapes[name])
 	}
 	d.app.log.Info("rules in force", "viewlets", len(ed.set.Viewlets), "tables", len(tables), "to_render_whole", len(begin.stale))
 	d.hold(pipe)
@@ -207,9 +212,13 @@ func (d *daemon) session(ctx context.Context) error {
 	g.Go(func() error { d.watch(watching, pipe); return nil })
 	g.Go(func() error { return d.remove(ctx, begin.gone) })
 	g.Go(func() error { return d.watchTables(watching, ed, tables) })
+	g.Go(func() error { return d.watchShapes(watching, ed, tables, pipe, shapes, notes) })
 	g.Go(func() error { return d.settle(watching, pipe, st, begin) })
+	over := make(chan struct{})
+	g.Go(func() error { return notes.run(ctx, over) })
 	g.Go(func() error {
 		defer stopWatching()
+		defer close(over)
 		return pipe.Run(ctx, stream)
 	})
 	return g.Wait()
@@ -218,6 +227,8 @@ func (d *daemon) session(ctx context.Context) error {
 // tablesNow gives the rules' tables as they are now. One that was dropped
 // since the rules were checked harms only the viewlets that need it.
 func tablesNow(ctx context.Context, ed *edition) ([]viewlet.Table, error) {
+	ctx, cancel := context.WithTimeout(ctx, tablesTimeout)
+	defer cancel()
 	conn, err := replication.Connect(ctx, ed.cfg)
 	if err != nil {
 		return nil, err
@@ -242,10 +253,13 @@ func tablesNow(ctx context.Context, ed *edition) ([]viewlet.Table, error) {
 // loses a table that is dropped, and does not get the one that takes its name.
 var errTables = errors.New("a table of the rules was dropped or made anew")
 
+// tablesEvery is how often is looked at the tables, and tablesTimeout how long a
+// look may take.
+const tablesEvery, tablesTimeout = 5 * time.Second, 30 * time.Second
+
 // watchTables looks now and then whether the rules' tables are the same ones.
 func (d *daemon) watchTables(ctx context.Context, ed *edition, were []viewlet.Table) error {
-	const often = 5 * time.Second
-	tick := time.NewTicker(often)
+	tick := time.NewTicker(tablesEvery)
 	defer tick.Stop()
 	same := func(a, b viewlet.Table) bool { return a.OID == b.OID }
 	for {
@@ -421,7 +435,7 @@ type stock struct {
 // takeStock compares what Redis says of itself with the slot and with the
 // rules. What it cannot vouch for is to be rendered whole. The stream is open,
 // and nobody reads it yet, so it is quick.
-func (d *daemon) takeStock(ctx context.Context, ed *edition, stream *replication.Stream, made replication.State) (stock, error) {
+func (d *daemon) takeStock(ctx context.Context, ed *edition, stream *replication.Stream, made replication.State, shapes map[string]string) (stock, error) {
 	if err := d.cache.Ping(ctx); err != nil {
 		return stock{}, err
 	}
@@ -449,7 +463,7 @@ func (d *daemon) takeStock(ctx context.Context, ed *edition, stream *replication
 	s.reached = state.LSN
 	missed := ed.set.RefreshedBy(made.Added)
 	for _, v := range ed.set.Viewlets {
-		if missed[v.Name] || state.Fingerprints[v.Name] != ed.set.Fingerprint(v.Name) {
+		if missed[v.Name] || state.Fingerprints[v.Name] != ed.set.Fingerprint(v.Name) || state.Shapes[v.Name] != shapes[v.Name] {
 			s.stale = append(s.stale, v.Name)
 		}
 	}
