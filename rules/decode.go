@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -18,6 +19,7 @@ import (
 type block struct {
 	at    hcl.Range
 	attrs hcl.Attributes
+	text  string // as HCL
 }
 
 var fileSchema = &hcl.BodySchema{Blocks: []hcl.BlockHeaderSchema{
@@ -51,7 +53,7 @@ func (d *decoder) file(name string, body hcl.Body) {
 var schemas = map[string]*hcl.BodySchema{
 	"postgres": schema("", "url slot publication render_url render_lag"),
 	"redis":    schema("", "url prefix"),
-	"viewlet":  schema("query", "params template body all timeout rows empty keep"),
+	"viewlet":  schema("query", "params template body all timeout rows empty keep derive ignore"),
 	"lookup":   schema("params query", ""),
 	"table":    schema("refresh", "when on"),
 }
@@ -86,7 +88,7 @@ func (d *decoder) once(b *hcl.Block) (attrs hcl.Attributes, ok bool) {
 		d.Error(b.DefRange, "Duplicate "+b.Type, "%s stands at %s already. Rename or remove one of the two.", called, source.Line(first.at))
 		return nil, false
 	}
-	d.blocks[name] = block{b.DefRange, attrs}
+	d.blocks[name] = block{b.DefRange, attrs, d.blockText(b, attrs)}
 	return attrs, ok
 }
 
@@ -146,6 +148,7 @@ var examples = map[string]string{
 	"timeout":     `"10m"`,
 	"empty":       `"delete"`,
 	"keep":        `"all"`,
+	"ignore":      `"settings"`,
 }
 
 func (d *decoder) flag(a *hcl.Attribute) bool {
@@ -167,7 +170,7 @@ func (d *decoder) stringList(a *hcl.Attribute) (values []string, ranges []hcl.Ra
 		return nil, nil
 	}
 	for _, item := range items {
-		if v, ok := d.constant(item, cty.String, `"id"`); ok {
+		if v, ok := d.constant(item, cty.String, cmp.Or(examples[a.Name], `"id"`)); ok {
 			values = append(values, v.AsString())
 			ranges = append(ranges, item.Range())
 		}

@@ -89,7 +89,6 @@ func (a *app) run(ctx context.Context, addr string) error {
 // openDaemon opens what a daemon needs and compares the rules with the
 // database.
 func (a *app) openDaemon(ctx context.Context, set *rules.Set) (*daemon, func(), error) {
-	a.tell(set, set.Check())
 	store, err := a.openCache(ctx, set)
 	if err != nil {
 		return nil, nil, err
@@ -135,7 +134,7 @@ func (a *app) warmUpBar() func(viewlet.Status) {
 // useStandby has the daemon render from a standby, where one is named. Only one
 // of another cluster ends it: any other may be ready later.
 func (d *daemon) useStandby(ctx context.Context) error {
-	named, err := d.app.useStandby(ctx, d.edition().set, d.db)
+	named, err := d.app.useStandby(ctx, d.edition().written, d.db)
 	if !named || err != nil {
 		return err
 	}
