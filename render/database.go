@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"sync"
@@ -99,6 +100,11 @@ func newServer(ctx context.Context, cfg Config) (server, error) {
 	params["lock_timeout"] = milliseconds(cfg.StatementTimeout / 2)
 	pc.MaxConns = int32(cfg.Connections)
 	pc.ConnConfig.ConnectTimeout = cmp.Or(pc.ConnConfig.ConnectTimeout, 10*time.Second)
+	pc.ConnConfig.DialFunc = (&net.Dialer{
+		Timeout:         pc.ConnConfig.ConnectTimeout,
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 6},
+	}).DialContext
+	pc.PingTimeout = pingTimeout // of a connection that was idle
 	// Not at the start of the session: target_session_attrs=read-write in the
 	// URL would take every server for a standby.
 	pc.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
@@ -111,6 +117,9 @@ func newServer(ctx context.Context, cfg Config) (server, error) {
 	}
 	return server{pool: pool, timeout: cfg.StatementTimeout}, nil
 }
+
+// pingTimeout is how long a connection may take to show that it is alive.
+const pingTimeout = 3 * time.Second
 
 // silence is how long a server is waited for that does not even end a
 // statement that takes too long.
@@ -237,6 +246,8 @@ const waitsForStandby = `wait_event = 'SyncRep'
 // the condition is true of them. The snapshot would not do: it does not list
 // those that came after the last that ended.
 func (db *Database) sessions(ctx context.Context, condition string) ([]uint32, error) {
+	ctx, done := db.bounded(ctx, db.timeout)
+	defer done()
 	rows, err := db.pool.Query(ctx, "SELECT backend_xid::text::bigint FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND ("+condition+")")
 	if err != nil {
 		return nil, fmt.Errorf("read pg_stat_activity: %w", err)
@@ -258,6 +269,8 @@ func (db *Database) sessions(ctx context.Context, condition string) ([]uint32, e
 //
 // https://www.postgresql.org/docs/current/logicaldecoding-explanation.html
 func (db *Database) Unpublished(ctx context.Context, publication string) ([]uint32, error) {
+	ctx, done := db.bounded(ctx, db.timeout)
+	defer done()
 	rows, err := db.pool.Query(ctx, `SELECT xid::text::bigint FROM (
 			SELECT backend_xid FROM pg_stat_activity WHERE datname = current_database() AND backend_xid IS NOT NULL
 			UNION ALL SELECT transaction FROM pg_prepared_xacts WHERE database = current_database()
@@ -299,8 +312,8 @@ func (s server) runAt(ctx context.Context, st *statement, params [][]byte, lsn *
 		return fmt.Errorf("connect to Postgres: %w", err)
 	}
 	defer conn.Release()
-	ctx, cancel := context.WithTimeout(ctx, s.timeout+silence)
-	defer cancel()
+	ctx, done := s.bounded(ctx, s.timeout)
+	defer done()
 	began := time.Now()
 	var found func(place) error
 	if lsn != nil || s.accepts != nil {
@@ -320,6 +333,22 @@ func (s server) runAt(ctx context.Context, st *statement, params [][]byte, lsn *
 		return fmt.Errorf("somebody cancelled it: %v", err) // the world's fault, and so not a PgError any more
 	}
 	return err
+}
+
+// errSilent is of a server that says nothing at all any more.
+var errSilent = errors.New("no word from the server")
+
+// bounded is for what the server is to end by itself within the time. When it
+// says nothing for longer than that, the other connections that are open lead
+// nowhere either, and are given up too.
+func (s server) bounded(ctx context.Context, most time.Duration) (context.Context, func()) {
+	ctx, cancel := context.WithTimeoutCause(ctx, most+silence, errSilent)
+	return ctx, func() {
+		if errors.Is(context.Cause(ctx), errSilent) {
+			s.pool.Reset()
+		}
+		cancel()
+	}
 }
 
 // queryCanceled is what ends a statement that takes too long, or that somebody

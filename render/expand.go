@@ -292,8 +292,8 @@ func (s server) cursor(ctx context.Context, sql string, params [][]byte, name st
 // https://www.postgresql.org/docs/current/sql-declare.html
 func (s server) declare(ctx context.Context, conn *pgxpool.Conn, sql string, params [][]byte) error {
 	const many = 20 // keys are made in one go
-	ctx, cancel := context.WithTimeout(ctx, many*s.timeout+silence)
-	defer cancel()
+	ctx, done := s.bounded(ctx, many*s.timeout)
+	defer done()
 	tx, err := conn.Begin(ctx)
 	if err != nil {
 		return err
@@ -331,8 +331,8 @@ func (s server) admitted(ctx context.Context, tx pgx.Tx) error {
 }
 
 func (s server) fetch(ctx context.Context, conn *pgxpool.Conn, name string, width int) (keys []viewlet.Key, rows int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout+silence)
-	defer cancel()
+	ctx, done := s.bounded(ctx, s.timeout)
+	defer done()
 	result, err := conn.Query(ctx, "FETCH "+strconv.Itoa(pieceSize)+" FROM cdc_viewlet_keys", pgx.QueryExecModeExec, pgx.QueryResultFormats{pgx.TextFormatCode})
 	if err != nil {
 		return nil, 0, err
