@@ -14,7 +14,7 @@ import (
 // updated.
 //
 // https://www.postgresql.org/docs/current/catalogs-overview.html
-const schemaSQL = `SELECT coalesce(pg_catalog.md5(pg_catalog.string_agg(fact, E'\n' ORDER BY fact)), '') FROM (
+const schemaSQL = `SELECT coalesce(pg_catalog.md5(pg_catalog.string_agg(fact, E'\n' ORDER BY fact)), 'nothing') FROM (
 		SELECT pg_catalog.concat_ws(' ', 'c', oid, relnamespace, relname, relkind, relpersistence, relrowsecurity, relreplident, relispartition) AS fact
 		FROM pg_catalog.pg_class WHERE oid = ANY($1)
 		UNION ALL SELECT pg_catalog.concat_ws(' ', 'a', attrelid, attnum, attname, atttypid, atttypmod, attcollation, attnotnull, attgenerated, attisdropped)

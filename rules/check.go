@@ -22,8 +22,8 @@ func (s *Set) idle() Diagnostics {
 	return p.Sorted()
 }
 
-// Check gives warnings about what the rules alone show to be forgotten. What
-// is to be derived yet is not.
+// Check gives warnings about what the rules alone show to be forgotten. What is
+// derived from a query has limits of its own.
 func (s *Set) Check() Diagnostics {
 	var p source.Problems
 	refreshed, called := map[string]bool{}, map[*Lookup]bool{}
@@ -36,7 +36,7 @@ func (s *Set) Check() Diagnostics {
 		}
 	}
 	for _, v := range s.Viewlets {
-		if !s.derived && !v.Written {
+		if !v.Written {
 			continue
 		}
 		at := s.blocks[v.Name].at

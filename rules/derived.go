@@ -32,7 +32,7 @@ func (s *Set) With(derived ...Derivation) (*Set, Diagnostics) {
 	all := &Set{
 		Postgres: s.Postgres, Redis: s.Redis, Lookups: slices.Clone(s.Lookups),
 		viewlets: map[string]*Viewlet{}, names: s.names, blocks: maps.Clone(s.blocks), tables: slices.Clone(s.tables),
-		derived: true, origins: map[string]string{}, readings: map[string]string{},
+		origins: map[string]string{}, readings: map[string]string{},
 	}
 	all.names.Lookups = maps.Clone(s.names.Lookups)
 	all.names.Files = maps.Clone(s.names.Files)

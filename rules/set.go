@@ -31,7 +31,6 @@ type Set struct {
 	rules    []*rule.Rule // of the tables, in their order
 	matcher  *match.Matcher
 
-	derived  bool              // With has made it
 	origins  map[string]string // the viewlet that a file was derived from, by the file's name
 	readings map[string]string // by viewlet
 

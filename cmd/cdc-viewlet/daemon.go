@@ -46,6 +46,7 @@ type edition struct {
 	// schema marks what the queries read in the database, as it was before the
 	// rules were derived; empty: not known.
 	schema string
+	said   string // what was last told of a schema that the rules do not fit
 }
 
 // prepare compares rules with the database and tells what is wrong with them;

@@ -83,7 +83,7 @@ func (a *app) plan(ctx context.Context, f planFlags) error {
 	}
 	switch {
 	case f.table != "":
-		err = a.planChange(ctx, in, db, f)
+		return a.planChange(ctx, in, db, f)
 	case f.dot:
 		err = writeDot(a.stdout, in.set, f.derived)
 	default:

@@ -24,7 +24,15 @@ func (d *daemon) followSchema(ctx context.Context) *edition {
 		d.app.log.Warn("the schema may have changed, and what follows from it cannot be read yet; trying again", "err", err)
 		return nil
 	}
-	next := &edition{inspection: in, written: ed.written, cfg: ed.cfg, schema: mark}
+	if in.diags.HasErrors() {
+		mark = "" // what it lacks has no mark: look again
+	}
+	if said := in.diags.Error(); in.diags.HasErrors() && said != ed.said {
+		d.app.tell(in.set, in.diags)
+		d.app.log.Error("the schema has changed, and rules do not fit it any more; the other viewlets go on")
+		ed.said = said
+	}
+	next := &edition{inspection: in, written: ed.written, cfg: ed.cfg, schema: mark, said: ed.said}
 	changed := next.since(ed)
 	if len(changed) == 0 {
 		d.mu.Lock()
@@ -32,7 +40,6 @@ func (d *daemon) followSchema(ctx context.Context) *edition {
 		d.mu.Unlock()
 		return nil
 	}
-	d.app.tell(in.set, in.diags)
 	d.app.log.Info("the schema has changed: rules derived anew", "viewlets", changed)
 	return next
 }
