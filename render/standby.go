@@ -59,6 +59,7 @@ type standby struct {
 	changed chan struct{}                 // closed when serving or at change
 	calls   map[uint64]context.CancelFunc // queries under way
 	last    uint64                        // of calls
+	doubts  int                           // how often it was to be looked at anew
 }
 
 // identity tells copies of a cluster that share their history.
@@ -124,8 +125,11 @@ func (db *Database) Run(ctx context.Context) error {
 // Doubt has the standby looked at anew before it is rendered from again: the
 // primary may be another server now, whose history it does not share.
 func (db *Database) Doubt() {
-	if db.standby != nil {
-		db.standby.out(errDoubted)
+	if s := db.standby; s != nil {
+		s.mu.Lock()
+		s.doubts++
+		s.mu.Unlock()
+		s.out(errDoubted)
 	}
 }
 
@@ -253,12 +257,17 @@ func (s *standby) poke() {
 // attend takes the standby in and watches it, until it cannot serve any more:
 // that is what it returns.
 func (s *standby) attend(ctx context.Context) error {
+	s.mu.Lock()
+	doubts := s.doubts
+	s.mu.Unlock()
 	conn, err := s.takeIn(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	s.in()
+	if !s.in(doubts) {
+		return errDoubted // while it was looked at
+	}
 	const soonest, often = time.Millisecond, time.Second
 	pause := soonest
 	for {
@@ -392,16 +401,21 @@ func (s *standby) raise(lsn viewlet.LSN) {
 	s.floor = max(s.floor, lsn)
 }
 
-// in lets the standby serve, which is at its floor or beyond.
-func (s *standby) in() {
+// in lets the standby serve, which is at its floor or beyond, unless there was
+// another doubt since.
+func (s *standby) in(doubts int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.doubts != doubts {
+		return false
+	}
 	s.serving, s.wanted = true, 0
 	s.tellChanged()
 	if s.silent || !s.said {
 		s.log.Info("rendering from the standby", "server", s.addr, "lsn", s.floor)
 	}
 	s.silent, s.said = false, true
+	return true
 }
 
 // out ends what is under way on the standby, and has the primary serve. It is

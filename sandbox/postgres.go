@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -125,12 +126,19 @@ func (p *Postgres) initdb(ctx context.Context, args []string) error {
 	return p.include()
 }
 
+// ErrNoBackup says that a Postgres came without pg_basebackup, as some packages
+// do, and so cannot be given a standby.
+var ErrNoBackup = errors.New("there is no pg_basebackup beside it")
+
 // copy makes the cluster a copy of the primary's that follows its WAL.
 //
 // https://www.postgresql.org/docs/current/app-pgbasebackup.html
 func (p *Postgres) copy(ctx context.Context, primary *Postgres) error {
 	if err := p.owner.reaches(p.bin); err != nil {
 		return fmt.Errorf("run pg_basebackup: %w; set PGBIN to a folder that it can", err)
+	}
+	if _, err := os.Stat(filepath.Join(p.bin, "pg_basebackup")); err != nil {
+		return fmt.Errorf("copy the cluster: %w: %w", ErrNoBackup, err)
 	}
 	cmd := exec.Command(filepath.Join(p.bin, "pg_basebackup"),
 		"--pgdata="+p.dataDir(), "--no-sync", "--checkpoint=fast", "--write-recovery-conf", "--dbname="+primary.SocketURL())
