@@ -34,6 +34,15 @@ func (f Failure) encode() []byte {
 	return text
 }
 
+// decodeFailure takes what it cannot read for the error itself.
+func decodeFailure(note string) Failure {
+	var f Failure
+	if err := json.Unmarshal([]byte(note), &f); err != nil {
+		return Failure{Error: note}
+	}
+	return f
+}
+
 // Failed gives what could not be rendered and why, by the fragment's name,
 // product_teaser:42, or the viewlet's, product_teaser:*.
 func (c *Cache) Failed(ctx context.Context) (map[string]Failure, error) {
@@ -48,11 +57,7 @@ func (c *Cache) Failed(ctx context.Context) (map[string]Failure, error) {
 			return nil, fmt.Errorf("read failures: %w", err)
 		}
 		for i := 0; i+1 < len(pairs); i += 2 {
-			var f Failure
-			if err := json.Unmarshal([]byte(pairs[i+1]), &f); err != nil {
-				f = Failure{Error: pairs[i+1]}
-			}
-			failed[pairs[i]] = f
+			failed[pairs[i]] = decodeFailure(pairs[i+1])
 			c.failed.add(pairs[i])
 		}
 		if cursor == 0 {

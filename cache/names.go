@@ -21,6 +21,12 @@ func (n names) guard(k viewlet.Key) string {
 	return n.prefix + "@lsn:{" + n.prefix + k.Viewlet + k.Args + "}"
 }
 
+// pair gives both, in one piece of memory.
+func (n names) pair(k viewlet.Key) (fragment, guard string) {
+	guard = n.guard(k)
+	return guard[len(n.prefix)+len("@lsn:{") : len(guard)-len("}")], guard
+}
+
 // check tells whether a fragment and its guard share a slot: for lack of a
 // brace in the prefix, or because the prefix itself has the hash tag of all.
 func (n names) check(cluster bool) error {

@@ -62,7 +62,7 @@ func (c *Cache) Clear(ctx context.Context) (int, error) {
 }
 
 // scan yields the keys that match, sorted and each once, one SCAN at a time
-// and one call at a time, with the node that has them.
+// and one call at a time, with the node that has them. There may be none.
 func (c *Cache) scan(ctx context.Context, match string, yield func(redis.Cmdable, []string) error) error {
 	var one sync.Mutex
 	return c.eachNode(ctx, func(node redis.Cmdable) error {
@@ -76,11 +76,9 @@ func (c *Cache) scan(ctx context.Context, match string, yield func(redis.Cmdable
 				return err
 			}
 			slices.Sort(found)
-			if found = slices.Compact(found); len(found) > 0 {
-				one.Lock()
-				err = yield(node, found)
-				one.Unlock()
-			}
+			one.Lock()
+			err = yield(node, slices.Compact(found))
+			one.Unlock()
 			if err != nil || cursor == 0 {
 				return err
 			}

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"crypto/rand"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -20,6 +21,9 @@ var stateLua string
 // written there, or it has lost everything; or that Redis was restarted since
 // the State was read, and may have lost what was written last.
 var ErrEmpty = errors.New("redis holds no state: it is new, was emptied or restarted")
+
+// ErrTaken says that somebody else has taken the State since.
+var ErrTaken = errors.New("another daemon has taken the state in redis")
 
 // State is what the fragments in Redis were rendered from.
 type State struct {
@@ -41,23 +45,53 @@ const (
 	shapePrefix       = "shape:"
 )
 
-// State reads the state; when there is none its System is empty. From then on
-// what is saved of it is refused if Redis was restarted: a process that begins
-// from a file has lost what was written after it.
+// State reads the state; when there is none its System is empty.
 func (c *Cache) State(ctx context.Context) (State, error) {
-	s := State{Fingerprints: make(map[string]string)}
 	var fields map[string]string
 	err := c.exchange(ctx, func(ctx context.Context) (err error) {
+		fields, err = c.rdb.HGetAll(ctx, c.names.state()).Result()
+		return err
+	})
+	return readState(fields, err)
+}
+
+// Take is State for who will save it. From then on what others save is refused
+// with ErrTaken, until they take it again: a daemon that hung while another took
+// over its slot knows nothing of what happened since. And what we save is refused
+// if Redis was restarted: a process that begins from a file has lost what was
+// written after it.
+func (c *Cache) Take(ctx context.Context) (State, error) {
+	holder := holder{session: rand.Text()}
+	var fields map[string]string
+	err := c.exchange(ctx, func(ctx context.Context) error {
+		if err := c.rdb.HSet(ctx, c.names.state(), sessionField, holder.session).Err(); err != nil {
+			return err
+		}
 		info, err := c.rdb.Eval(ctx, "return redis.call('INFO', 'server')", []string{c.names.state()}).Text()
 		if err != nil {
 			return err
 		}
 		_, run, _ := strings.Cut(info, "run_id:")
-		run, _, _ = strings.Cut(run, "\r")
-		c.run.Store(&run)
+		holder.run, _, _ = strings.Cut(run, "\r")
 		fields, err = c.rdb.HGetAll(ctx, c.names.state()).Result()
 		return err
 	})
+	if err == nil {
+		c.holder.Store(&holder)
+	}
+	return readState(fields, err)
+}
+
+// holder is who took the state: nobody, while it is zero.
+type holder struct {
+	session string // in the state since
+	run     string // Redis's run_id then
+}
+
+const sessionField = "session"
+
+func readState(fields map[string]string, err error) (State, error) {
+	s := State{Fingerprints: make(map[string]string)}
 	if err == nil && fields["system"] != "" {
 		err = s.decode(fields)
 	}
@@ -89,7 +123,27 @@ func (s *State) decode(fields map[string]string) error {
 	return err
 }
 
-// SaveState replaces the state, fingerprints and all.
+// Reached is the State's LSN alone; zero when there is no State.
+func (c *Cache) Reached(ctx context.Context) (viewlet.LSN, error) {
+	var lsn viewlet.LSN
+	err := c.exchange(ctx, func(ctx context.Context) error {
+		text, err := c.rdb.HGet(ctx, c.names.state(), "lsn").Result()
+		if errors.Is(err, redis.Nil) {
+			return nil
+		}
+		if err == nil {
+			lsn, err = viewlet.ParseLSN(text)
+		}
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read state: %w", err)
+	}
+	return lsn, nil
+}
+
+// SaveState replaces the state, fingerprints and all. ErrTaken, and nothing is
+// written, if somebody else took it; ErrEmpty if it is gone since it was taken.
 func (c *Cache) SaveState(ctx context.Context, s State) error {
 	fields := []any{
 		"system", s.System, "timeline", s.Timeline, "slot", s.Slot,
@@ -101,26 +155,19 @@ func (c *Cache) SaveState(ctx context.Context, s State) error {
 	for name, shape := range s.Shapes {
 		fields = append(fields, shapePrefix+name, shape)
 	}
-	err := c.exchange(ctx, func(ctx context.Context) error {
-		_, err := c.rdb.TxPipelined(ctx, func(tx redis.Pipeliner) error {
-			tx.Del(ctx, c.names.state())
-			tx.HSet(ctx, c.names.state(), fields...)
-			return nil
-		})
-		return err
-	})
-	if err != nil {
+	if _, err := c.setState(ctx, "anew", fields...); err != nil {
 		return fmt.Errorf("save state: %w", err)
 	}
 	return nil
 }
 
-// SaveLSN notes that everything committed before lsn is in Redis, and gives
-// what was noted before. If that is less than the caller last saved, Redis has
-// lost writes, such as by a restart from an old file. ErrEmpty, and nothing is
-// written, if it has lost them all.
+// SaveLSN notes that everything committed before lsn is in Redis, unless more is
+// noted already, and gives what was noted before. If that is less than the caller
+// last saved, Redis has lost writes, such as by a restart from an old file.
+// ErrEmpty, and nothing is written, if it has lost them all; ErrTaken if somebody
+// else took the state.
 func (c *Cache) SaveLSN(ctx context.Context, lsn viewlet.LSN) (before viewlet.LSN, err error) {
-	was, err := c.setState(ctx, "lsn", lsn.String())
+	was, err := c.setState(ctx, "onward", "lsn", lsn.String())
 	if err == nil {
 		before, err = viewlet.ParseLSN(was)
 	}
@@ -131,18 +178,18 @@ func (c *Cache) SaveLSN(ctx context.Context, lsn viewlet.LSN) (before viewlet.LS
 }
 
 // SaveFingerprint notes that all of a viewlet is in Redis as the fingerprint
-// says. ErrEmpty, and nothing is written, if there is no State.
+// says. ErrEmpty or ErrTaken, and nothing is written, as with SaveLSN.
 func (c *Cache) SaveFingerprint(ctx context.Context, name, fingerprint string) error {
-	if _, err := c.setState(ctx, fingerprintPrefix+name, fingerprint); err != nil {
+	if _, err := c.setState(ctx, "field", fingerprintPrefix+name, fingerprint); err != nil {
 		return fmt.Errorf("save fingerprint of %s: %w", name, err)
 	}
 	return nil
 }
 
 // SaveShape notes with which shape of its tables all of a viewlet was rendered.
-// ErrEmpty, and nothing is written, if there is no State.
+// ErrEmpty or ErrTaken, and nothing is written, as with SaveLSN.
 func (c *Cache) SaveShape(ctx context.Context, name, shape string) error {
-	if _, err := c.setState(ctx, shapePrefix+name, shape); err != nil {
+	if _, err := c.setState(ctx, "field", shapePrefix+name, shape); err != nil {
 		return fmt.Errorf("save shape of %s: %w", name, err)
 	}
 	return nil
@@ -159,17 +206,26 @@ func (c *Cache) DropFingerprint(ctx context.Context, name string) error {
 	return nil
 }
 
-func (c *Cache) setState(ctx context.Context, field, value string) (before string, err error) {
-	run := ""
-	if known := c.run.Load(); known != nil {
-		run = *known
+// setState sets fields of the state, the way that state.lua knows by that word,
+// and gives what the first of them was.
+func (c *Cache) setState(ctx context.Context, how string, fields ...any) (before string, err error) {
+	var by holder
+	if took := c.holder.Load(); took != nil {
+		by = *took
 	}
+	var reply []string
 	err = c.exchange(ctx, func(ctx context.Context) (err error) {
-		before, err = c.scripts.state.Run(ctx, c.rdb, []string{c.names.state()}, field, value, run).Text()
+		args := append([]any{by.run, by.session, how}, fields...)
+		reply, err = c.scripts.state.Run(ctx, c.rdb, []string{c.names.state()}, args...).StringSlice()
 		return err
 	})
-	if errors.Is(err, redis.Nil) {
-		err = ErrEmpty
+	switch {
+	case err != nil:
+		return "", err
+	case reply[0] == "gone":
+		return "", ErrEmpty
+	case reply[0] == "taken":
+		return "", ErrTaken
 	}
-	return before, err
+	return reply[1], nil
 }

@@ -122,9 +122,9 @@ func (db *Database) Run(ctx context.Context) error {
 	return nil
 }
 
-// Doubt has the standby looked at anew before it is rendered from again: the
+// doubt has the standby looked at anew before it is rendered from again: the
 // primary may be another server now, whose history it does not share.
-func (db *Database) Doubt() {
+func (db *Database) doubt() {
 	if s := db.standby; s != nil {
 		s.mu.Lock()
 		s.doubts++
@@ -141,6 +141,16 @@ func (db *Database) Settled(ctx context.Context) (viewlet.Snapshot, error) {
 		db.standby.reach(ctx, snap.LSN)
 	}
 	return snap, err
+}
+
+// OnPrimary gives a Renderer that renders from the primary only.
+func (r *Renderer) OnPrimary() *Renderer {
+	if r.db.standby == nil {
+		return r
+	}
+	db := &Database{server: r.db.server, wholes: r.db.wholes, lookups: r.db.lookups, types: map[uint32]pgType{}}
+	primary, _ := New(db, r.set, r.maxFragment) // whoever made r was told of the problems
+	return primary
 }
 
 // read runs the query on the standby while that serves, and on the primary
@@ -445,7 +455,7 @@ func (s *standby) verify(ctx context.Context) (identity, error) {
 	if err != nil {
 		return theirs, err
 	}
-	ours, err := s.primary.identify(ctx)
+	ours, err := s.primary.identity(ctx)
 	switch {
 	case err != nil:
 		return ours, err
@@ -455,6 +465,15 @@ func (s *standby) verify(ctx context.Context) (identity, error) {
 		return ours, fmt.Errorf("it is on timeline %s, and the primary on %s", theirs.timeline, ours.timeline)
 	}
 	return ours, nil
+}
+
+// identity is whom changes come from, where that is known: another connection may
+// lead to an old primary that still runs.
+func (s server) identity(ctx context.Context) (identity, error) {
+	if from := s.origin.Load(); from != nil && from.timeline != 0 {
+		return identity{from.system, strconv.Itoa(int(from.timeline))}, nil
+	}
+	return s.identify(ctx)
 }
 
 // identify asks who the server is. Only a walsender tells which timeline a

@@ -50,9 +50,6 @@ type pair struct {
 func startServer(t testing.TB, cfg sandbox.PostgresConfig) *sandbox.Postgres {
 	t.Helper()
 	p, err := sandbox.StartPostgres(t.Context(), cfg)
-	if errors.Is(err, sandbox.ErrNoBackup) {
-		t.Skip(err)
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,6 +77,7 @@ func newPair(t testing.TB, lag time.Duration) *pair {
 	p.admin = p.dial(p.url)
 	p.exec("CREATE TABLE t (id int PRIMARY KEY, n text); INSERT INTO t SELECT i, 'old' FROM generate_series(1, 3000) i")
 	p.standby = startServer(t, sandbox.PostgresConfig{StandbyOf: p.primary})
+	p.admin = p.dial(p.url) // the primary may have been restarted for the copy
 	p.replica = p.dial(p.standby.URL())
 	p.load(whereRules)
 	p.use(p.standby.URL(), lag)
@@ -253,6 +251,32 @@ func TestStandbyStopsAndIsPromoted(t *testing.T) {
 	}
 	if err := p.db.CheckStandby(t.Context()); err == nil || errors.Is(err, ErrAnotherCluster) {
 		t.Errorf("CheckStandby = %v, want another timeline", err)
+	}
+}
+
+// Changes come from a primary of another history, that of a standby that was
+// promoted: what copies the old one is not rendered from, whoever else answers.
+func TestStandbyOfOldPrimary(t *testing.T) {
+	p := newPair(t, time.Second)
+	is, err := p.db.identify(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.db.Follow(is.system, 2)
+	p.eventually("it is told why", func() bool { return p.log.count("it is on timeline 1, and the primary on 2") == 1 })
+	p.db.Follow(is.system, 1)
+	p.eventually("it is taken in again", func() bool { return p.log.count(takenIn) == 2 })
+	p.want("old true")
+}
+
+// What compares with the truth asks the primary, whatever renders else.
+func TestOnPrimary(t *testing.T) {
+	p := newPair(t, time.Minute)
+	p.want("old true")
+	p.r = p.r.OnPrimary()
+	p.want("old false")
+	if keys := p.keys(); keys != 3000 {
+		t.Errorf("the primary names %d keys, want 3000", keys)
 	}
 }
 

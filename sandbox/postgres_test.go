@@ -17,9 +17,6 @@ import (
 func startPostgres(t testing.TB, cfg PostgresConfig) *Postgres {
 	t.Helper()
 	p, err := StartPostgres(t.Context(), cfg)
-	if errors.Is(err, ErrNoBackup) {
-		t.Skip(err)
-	}
 	if err != nil {
 		t.Fatal(err)
 	}

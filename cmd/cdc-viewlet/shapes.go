@@ -2,10 +2,7 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -13,73 +10,25 @@ import (
 	"time"
 
 	"github.com/cdc-viewlet/cdc-viewlet/cache"
-	"github.com/cdc-viewlet/cdc-viewlet/replication"
-	"github.com/cdc-viewlet/cdc-viewlet/rules"
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
 )
 
-// shapesOf gives, by viewlet, the shape of the tables that refresh it: what
-// their rows depend on and no change in the stream tells.
-func shapesOf(ctx context.Context, ed *edition, tables []viewlet.Table) (map[string]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, tablesTimeout)
-	defer cancel()
-	conn, err := replication.Connect(ctx, ed.cfg)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	found, err := replication.Shapes(ctx, conn, tables)
-	if err != nil {
-		return nil, err
-	}
-	return shapesByViewlet(ed.set, tables, found), nil
-}
-
-func shapesByViewlet(set *rules.Set, tables []viewlet.Table, found map[uint32]string) map[string]string {
-	parts := map[string][]string{}
-	for _, t := range tables {
-		for name := range set.RefreshedBy([]viewlet.Table{t}) {
-			parts[name] = append(parts[name], fmt.Sprintf("%s.%s %d %s", t.Schema, t.Name, t.OID, found[t.OID]))
+// renderReshaped has all of each viewlet rendered whose tables have another
+// shape than they had.
+func (d *daemon) renderReshaped(pipe *viewlet.Pipeline, notes *shapeNotes, were, are map[string]string) {
+	var stale []string
+	for name, shape := range are {
+		if were[name] != shape {
+			stale = append(stale, name)
 		}
 	}
-	shapes := make(map[string]string, len(set.Viewlets))
-	for _, v := range set.Viewlets {
-		slices.Sort(parts[v.Name])
-		sum := sha256.Sum256([]byte(strings.Join(parts[v.Name], "; ")))
-		shapes[v.Name] = hex.EncodeToString(sum[:])
+	if len(stale) == 0 {
+		return
 	}
-	return shapes
-}
-
-// watchShapes has whatever a table refreshes rendered whole when it has another
-// shape, though the stream goes on.
-func (d *daemon) watchShapes(ctx context.Context, ed *edition, tables []viewlet.Table, pipe *viewlet.Pipeline, were map[string]string, notes *shapeNotes) error {
-	tick := time.NewTicker(tablesEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		are, err := shapesOf(ctx, ed, tables)
-		if err != nil {
-			continue // the stream meets it too
-		}
-		var stale []string
-		for name, shape := range are {
-			if were[name] != shape {
-				stale = append(stale, name)
-			}
-		}
-		if were = are; len(stale) == 0 {
-			continue
-		}
-		slices.Sort(stale)
-		d.app.log.Info("a table was altered, or its partitions; what it refreshes is rendered whole", "viewlets", strings.Join(stale, " "))
-		for _, name := range stale {
-			notes.render(pipe, name, are[name])
-		}
+	slices.Sort(stale)
+	d.app.log.Info("a table was altered, or its partitions; what it refreshes is rendered whole", "viewlets", strings.Join(stale, " "))
+	for _, name := range stale {
+		notes.render(pipe, name, are[name])
 	}
 }
 
