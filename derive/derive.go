@@ -149,7 +149,7 @@ func (d *deriver) unsolved(s *source) {
 	default:
 		limit.Reason = fmt.Sprintf("A row of %s names %s only through %s, whose own rows do not.", d.called(s), list(limit.Params), d.tablesOf(over))
 	}
-	limit.Remedy = fmt.Sprintf("Write table %q { refresh = ... }, or give the fragments a timeout.", table)
+	limit.Remedy = fmt.Sprintf("Write table %q { refresh = ... }, ignore = [%q] where it does not matter, or give the fragments a timeout.", table, table)
 	d.limits.add(limit)
 }
 

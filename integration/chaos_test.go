@@ -99,6 +99,9 @@ func (c *chaos) write(t *testing.T) {
 // round has one or two faults, and then the daemon end, or not.
 func (c *chaos) round(t *testing.T) {
 	c.revive(t)
+	if c.rnd.IntN(3) > 0 { // else it is struck while it starts
+		c.streaming(t)
+	}
 	var mends []func()
 	for _, m := range c.draw() {
 		c.faults[m.name]++
@@ -114,6 +117,15 @@ func (c *chaos) round(t *testing.T) {
 	c.pause(700)
 	c.check(t)
 	c.end(t)
+}
+
+// streaming waits until the first daemon streams, or waits for a slot that
+// another one has, for a few seconds at most.
+func (c *chaos) streaming(t *testing.T) {
+	_ = poll(t.Context(), 5*time.Second, func() bool { // what keeps it longer is a fault, too
+		said := c.daemons[0].stderr.String()
+		return c.daemons[0].hasEnded() || strings.Contains(said, "rules in force") || strings.Contains(said, "waiting as standby")
+	})
 }
 
 // pause lets a drawn time go by, up to so many milliseconds.

@@ -137,6 +137,11 @@ func (w *witness) check(t *testing.T, c *chaos) {
 	if err != nil {
 		return
 	}
+	if saved, err := c.redis.client.HGet(ctx, "viewlet:@state", "lsn").Result(); err != nil {
+		return
+	} else if lsn, err := viewlet.ParseLSN(saved); err != nil || lsn < confirmed {
+		t.Fatalf("%v is confirmed, and the state in Redis says %q", confirmed, saved)
+	}
 	w.looks++
 	for id, n := range w.countedBefore(confirmed) {
 		value, _ := values[id].(string)
