@@ -51,7 +51,7 @@ func (d *decoder) file(name string, body hcl.Body) {
 
 // schemas are the attributes of each kind of block.
 var schemas = map[string]*hcl.BodySchema{
-	"postgres": schema("", "url slot publication"),
+	"postgres": schema("", "url slot publication render_url render_lag"),
 	"redis":    schema("", "url prefix"),
 	"viewlet":  schema("query", "params template body all timeout rows empty keep derive ignore"),
 	"lookup":   schema("params query", ""),
@@ -138,6 +138,8 @@ var examples = map[string]string{
 	"url":         `env("DATABASE_URL")`,
 	"slot":        `"cdc_viewlet"`,
 	"publication": `"cdc_viewlet"`,
+	"render_url":  `env("RENDER_URL")`,
+	"render_lag":  `"10s"`,
 	"prefix":      `"viewlet:"`,
 	"query":       `"SELECT name FROM products WHERE id = @id"`,
 	"all":         `"SELECT id FROM products"`,

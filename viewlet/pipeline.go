@@ -31,7 +31,8 @@ type Matcher interface {
 // at once. An error is a *Broken, which no retry of the same query mends, or
 // the world's fault, which goes away.
 type Renderer interface {
-	// Snapshot tells which transactions a query that starts now would see.
+	// Snapshot tells which transactions a query that starts now would see, on
+	// whichever server it runs. It may wait for that.
 	Snapshot(ctx context.Context) (Snapshot, error)
 	// Expand yields the keys that the lookup via names for each of args, or
 	// with Whole every key of the viewlet, in pieces of at most a thousand.
@@ -328,7 +329,7 @@ func (p *Pipeline) Expect(xids []uint32) {
 func (p *Pipeline) Refresh(r Refresh, then ...func(error)) bool {
 	l, ok := p.lanes[r.Viewlet]
 	if ok {
-		l.pending.add([]Refresh{r}, origin{floor: LSN(p.seen.Load()), commit: p.cfg.Start, then: then})
+		l.pending.add([]Refresh{r}, origin{floor: LSN(p.seen.Load()), commit: p.cfg.Start, asked: true, then: then})
 	}
 	return ok
 }
