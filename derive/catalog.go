@@ -38,6 +38,10 @@ type Relation struct {
 	Root viewlet.TableName
 	// Heirs are the tables that inherit from it, and do not partition it.
 	Heirs []viewlet.TableName
+	// Unseen are its partitions, and tables that inherit from it, of which the
+	// stream does not tell: foreign and unlogged ones. Those of other sessions'
+	// temporary tables nobody else reads.
+	Unseen []*Relation
 }
 
 // Column is one column of a Relation. A dropped one has no name.
@@ -74,6 +78,9 @@ func (c *Catalog) widens(e *node) bool {
 type Operator struct {
 	Schema, Name string
 	Left, Right  uint32 // pg_type.oid
+	// LeftType and RightType are the types as SQL writes them; empty: it takes
+	// several, as those of enumerations and arrays do.
+	LeftType, RightType string
 	// Equality reports whether a btree or hash operator family has it as its
 	// equality.
 	//
@@ -169,6 +176,12 @@ func (c *Catalog) textForm(f form) form {
 		}
 	}
 	return form{}
+}
+
+// sameTexts reports whether a value of the one form has the same text in the
+// other, when no more than its type is another: a cidr's is not that of an inet.
+func (c *Catalog) sameTexts(x, y form) bool {
+	return c.base(x.typ) == c.base(y.typ) || c.textForm(x) != form{} && c.textForm(x) == c.textForm(y)
 }
 
 // varhdrsz is what Postgres adds to the length that a modifier stands for.

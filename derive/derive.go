@@ -14,6 +14,7 @@ type Query struct {
 	Viewlet string
 	Params  []string // the n-th is $n of the tree
 	Tree    Tree     // pg_proc.prosqlbody
+	SQL     string   // as it is written
 	// Written reports whether the viewlet has rules of its own for a table, or
 	// ignores it: then none is derived, and others may stand on it. Nil: none.
 	Written func(viewlet.TableName) bool
@@ -42,7 +43,10 @@ type Rule struct {
 	Columns []string
 	// Every: it reads the row as a whole, or more than the stream tells apart.
 	Every bool
-	Args  []Arg
+	// Touched: it reads which transaction wrote the row, so that an UPDATE which
+	// changes nothing refreshes, too.
+	Touched bool
+	Args    []Arg
 	// Lookup gives what the arguments have from it; nil: nothing.
 	Lookup *Lookup
 	Why    string // the equalities from the row to the params, as the query has them
@@ -63,6 +67,7 @@ func Derive(q Query, c *Catalog) (*Result, error) {
 		return nil, fmt.Errorf("derive rules of %s: %w", q.Viewlet, err)
 	}
 	b.settle()
+	b.limits.moment(q)
 	d := &deriver{Query: q, builder: b, ways: map[*source][]*facts{}}
 	d.solver = solver{params: len(q.Params), order: b.tables, solved: map[*source]bool{}}
 	for _, s := range b.tables {
@@ -89,16 +94,20 @@ type deriver struct {
 }
 
 // published gives the tables under whose names the stream sends the changes of
-// a relation.
-func (r *Relation) published() []viewlet.TableName {
-	if r.Root != (viewlet.TableName{}) {
+// a source's rows.
+func (s *source) published() []viewlet.TableName {
+	r := s.table
+	switch {
+	case r.Root != (viewlet.TableName{}):
 		return []viewlet.TableName{r.Root}
+	case !s.rte.flag("inh"): // ONLY
+		return []viewlet.TableName{r.TableName}
 	}
 	return append([]viewlet.TableName{r.TableName}, r.Heirs...)
 }
 
 func (d *deriver) written(s *source) bool {
-	return d.Written != nil && !slices.ContainsFunc(s.table.published(), func(t viewlet.TableName) bool { return !d.Written(t) })
+	return d.Written != nil && !slices.ContainsFunc(s.published(), func(t viewlet.TableName) bool { return !d.Written(t) })
 }
 
 // solve makes the plans, round by round, until a round solves nothing.
@@ -182,7 +191,11 @@ func (d *deriver) explain(s *source, params []int) string {
 			return fmt.Sprintf(advice, name)
 		}
 		if other := d.boundBy(p); other != nil && other != s && !s.level.withinRecursive() {
-			return fmt.Sprintf("Rows of %[2]s name @%[1]s, but no equality of columns leads there from a row of %[3]s. If that is in the fragments of every @%[1]s, name them all, such as [for x in [...] : %[4]s(..., x)].", name, d.called(other), d.called(s), d.Viewlet)
+			every := fmt.Sprintf(", such as [for x in [...] : %s(..., x)]", d.Viewlet)
+			if len(params) == d.params {
+				every = fmt.Sprintf(": refresh = all(%s)", d.Viewlet)
+			}
+			return fmt.Sprintf("Rows of %[2]s name @%[1]s, but no equality of columns leads there from a row of %[3]s. If that is in the fragments of every @%[1]s, name them all%[4]s.", name, d.called(other), d.called(s), every)
 		}
 	}
 	return ""

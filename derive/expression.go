@@ -179,7 +179,10 @@ func (b *builder) read(l *level, v *node) error {
 	if s.sub != nil {
 		return b.need(s.sub, max(column, 0))
 	}
-	s.read[max(column, 0)] = true
+	s.read[column] = true
+	if column < 0 && s.table != nil {
+		b.limits.system(s.table, column)
+	}
 	return nil
 }
 
@@ -257,6 +260,24 @@ func (l *level) withoutCasts(e *node) *node {
 			return e
 		}
 	}
+}
+
+// formOf gives the form that an expression has from the outside, casts and
+// all; the zero form when it can be no column or param.
+func (l *level) formOf(e *node) form {
+	switch {
+	case e.is("VAR"):
+		return form{e.oid("vartype"), e.int("vartypmod")}
+	case e.is("PARAM"):
+		return form{e.oid("paramtype"), e.int("paramtypmod")}
+	case e.is("RELABELTYPE", "COERCETODOMAIN"):
+		return form{e.oid("resulttype"), e.int("resulttypmod")}
+	case e.is("FUNCEXPR"):
+		return form{e.oid("funcresulttype"), -1}
+	case e.is("SUBLINK") && l.sublinks[e] != nil && len(l.sublinks[e].outputs) > 0:
+		return l.sublinks[e].formOf(l.sublinks[e].outputs[0])
+	}
+	return form{}
 }
 
 // outputForm gives an output's type as the column that it is has it; the zero

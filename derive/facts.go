@@ -137,7 +137,7 @@ func (f *facts) row(l *level) {
 	}
 	f.rows[l] = true
 	for i := range l.outputs {
-		if out, _, ok := l.ref(l.outputs[i], nil); ok && l.root != nil && f.usable(l, i+1) {
+		if out, is, ok := l.ref(l.outputs[i], nil); ok && l.root != nil && f.catalog.sameTexts(is, l.formOf(l.outputs[i])) && f.usable(l, i+1) {
 			f.equate(ref{level: l, column: i + 1}, out)
 		}
 	}
@@ -311,13 +311,15 @@ func (f *facts) insideOf(b *branch) bool {
 }
 
 // operandRow says that a row of the set operation is, column by column, one of
-// the operand.
+// the operand. Where the two have different types, the value is cast: a date
+// to a timestamp has another text.
 func (f *facts) operandRow(l, operand *level) {
 	setop := l.query.child("setOperations")
 	types, mods := setop.list("colTypes"), setop.list("colTypmods")
 	f.row(operand)
-	for i := range min(len(types), len(mods)) {
-		if f.catalog.textForm(form{types[i].oid(), mods[i].int()}) != (form{}) && f.usable(l, i+1) {
+	for i := range min(len(types), len(mods), len(operand.outputs)) {
+		as := f.catalog.textForm(form{types[i].oid(), mods[i].int()})
+		if as != (form{}) && as == f.catalog.textForm(operand.formOf(operand.outputs[i])) && f.usable(l, i+1) {
 			f.equate(ref{level: l, column: i + 1}, ref{level: operand, column: i + 1})
 		}
 	}

@@ -56,6 +56,59 @@ var oddQueries = []string{
 	"SELECT x.c FROM t1 x LEFT JOIN t2 y ON y.a = x.a AND y.c = @p3::text WHERE x.b = @p1::int",
 	"SELECT x.c FROM t1 x WHERE x.a = @p1::int AND (x.c, x.b) IN (SELECT y.c, y.b FROM t2 y WHERE y.d = 1)",
 	"SELECT x.c FROM t3 x JOIN t3 y ON y.a = x.b WHERE x.a = @p1::int OR y.b = @p1::int",
+	"SELECT x.c FROM t1 x JOIN (SELECT a FROM t2 UNION ALL SELECT b FROM t3) u ON u.a = x.a WHERE x.b = @p1::int",
+	"SELECT u.c FROM (SELECT a, c FROM t1 UNION ALL SELECT b, c FROM t3) u WHERE u.a = @p1::bigint",
+	"SELECT u.d FROM (SELECT a::numeric AS a, d FROM t1 UNION ALL SELECT b, d FROM t3) u WHERE u.d = @p1::numeric",
+	"SELECT x.c FROM t1 x WHERE x.a IN (SELECT a FROM t2 UNION SELECT b FROM t3 WHERE c = '1') AND x.b = @p1::int",
+	"SELECT x.c FROM t1 x WHERE x.a = @p1::int AND (x.b, x.c) NOT IN (SELECT b, c FROM t3)",
+	"SELECT x.c FROM t3 x WHERE x.a = @p1::int AND (x.b, x.a) NOT IN (SELECT y.b, y.a FROM t3 y)",
+	"SELECT x.c FROM t3 x WHERE x.a = @p1::int AND NOT (x.b = ANY (SELECT y.b FROM t3 y WHERE y.c = x.c))",
+	"SELECT x.c FROM t3 x WHERE x.a = @p1::int AND x.b <> ALL (SELECT y.b FROM t3 y)",
+	"SELECT x.c FROM t3 x WHERE x.a = @p1::int AND x.b = ALL (SELECT y.b FROM t3 y WHERE y.a = x.a)",
+	"SELECT x.c, s.n FROM t1 x LEFT JOIN (SELECT b, count(*) AS n FROM t2 GROUP BY b HAVING count(*) > 1) s ON s.b = x.a WHERE x.b = @p1::int",
+	"SELECT x.c, s.n FROM t1 x LEFT JOIN (SELECT a, b, count(*) AS n FROM t2 GROUP BY CUBE (a, b)) s ON s.b = x.a WHERE x.b = @p1::int",
+	"SELECT s.b, s.n FROM (SELECT a, b, count(*) AS n FROM t2 GROUP BY ROLLUP (a, b)) s WHERE s.a = @p1::int",
+	"SELECT x.c FROM t1 x JOIN t2 y ON x.a = y.a AND EXISTS (SELECT FROM t3 z WHERE z.a = y.b OR z.b = x.b) WHERE x.b = @p1::int",
+	"SELECT x.c, y.c FROM t1 x LEFT JOIN t2 y ON x.a = y.a AND NOT EXISTS (SELECT FROM t3 z WHERE z.a = y.b) WHERE x.b = @p1::int",
+	"SELECT x.c, y.c FROM t1 x FULL JOIN t2 y ON x.a = y.a WHERE (SELECT count(*) FROM t3 z WHERE z.a = x.a) > 0 AND y.b = @p1::int",
+	"WITH w AS MATERIALIZED (SELECT a, b, (SELECT max(z.b) FROM t3 z WHERE z.a = y.a) AS m FROM t2 y) SELECT p.m, q.a FROM w p JOIN w q ON p.a = q.b WHERE q.a = @p1::int",
+	"SELECT x.c FROM t1 x WHERE x.b = @p1::int ORDER BY (SELECT max(b) FROM t2 y WHERE y.a = x.a), x.c LIMIT 1",
+	"SELECT x.a, count(*) FROM t1 x WHERE x.b = @p1::int GROUP BY x.a HAVING count(*) > (SELECT count(*) FROM t2 y WHERE y.a = x.a)",
+	"SELECT x.a, count(*) FILTER (WHERE EXISTS (SELECT FROM t2 y WHERE y.a = x.a)) FROM t1 x WHERE x.b = @p1::int GROUP BY x.a",
+	"SELECT s.a FROM (SELECT a, b FROM t1 ORDER BY b, a, c, d FETCH FIRST 2 ROWS WITH TIES) s WHERE s.b = @p1::int",
+	"SELECT x.c FROM t1 x WHERE x.a = @p1::int OR x.b = (SELECT max(y.b) FROM t2 y WHERE y.a = @p1::int)",
+	"SELECT x.c FROM t1 x WHERE (x.a = @p1::int OR EXISTS (SELECT FROM t2 y WHERE y.a = x.b)) AND x.b = @p2::int",
+	"SELECT x.c FROM t1 x LEFT JOIN t2 y ON y.a = x.a WHERE coalesce(y.b, x.b) = @p1::int",
+	"SELECT x.c FROM t1 x LEFT JOIN (t2 y JOIN t3 z ON z.a = y.b) ON y.a = x.a WHERE coalesce(z.b, x.b) = @p1::int",
+	"SELECT s.c FROM (SELECT x.c, y.b FROM t1 x RIGHT JOIN t2 y ON y.a = x.a) s FULL JOIN t3 z USING (b) WHERE b = @p1::int",
+	"SELECT s.m FROM (SELECT b, sum(a) OVER (PARTITION BY b, c) AS m, c FROM t1) s JOIN t2 y ON y.a = s.b AND y.c = s.c WHERE y.b = @p1::int",
+	"SELECT s.b FROM (SELECT b, c FROM t1 INTERSECT ALL SELECT b, c FROM t2) s WHERE s.c = @p1::text",
+	"SELECT s.b FROM (SELECT b, c FROM t1 EXCEPT ALL (SELECT b, c FROM t2 UNION SELECT b, c FROM t3)) s WHERE s.c = @p1::text",
+	"SELECT s.b FROM (SELECT b, c FROM t1 EXCEPT (SELECT b, c FROM t2 EXCEPT SELECT b, c FROM t3)) s WHERE s.c = @p1::text",
+	"SELECT s.b FROM (SELECT b, c FROM t1 EXCEPT (SELECT b, c FROM t2 LIMIT 1)) s WHERE s.c = @p1::text",
+	"SELECT x.c FROM t1 x CROSS JOIN LATERAL (SELECT b FROM t2 y WHERE y.a = x.a UNION ALL SELECT b FROM t3 z WHERE z.a = x.a) u WHERE x.b = @p1::int",
+	"SELECT v.k, x.c FROM (VALUES (0), (1)) v(k) JOIN t1 x ON x.a = v.k WHERE x.b = @p1::int",
+	"SELECT v.k FROM t1 x, LATERAL (VALUES (x.a), ((SELECT max(y.a) FROM t2 y WHERE y.b = x.b))) v(k) WHERE x.b = @p1::int",
+	"SELECT g FROM t1 x, generate_series(0, x.a) g WHERE x.b = @p1::int",
+	"SELECT x.c FROM t1 x WHERE x.a = @p1::int AND x.b = @p1::bigint + 1",
+	"SELECT x.c FROM t1 x WHERE NOT (x.a IS DISTINCT FROM @p1::int)",
+	"SELECT x.c FROM t1 x WHERE (x.a = @p1::int) IS TRUE",
+	"SELECT x.c FROM t1 x WHERE (x.a = @p1::int) IS NOT FALSE AND x.b = @p2::int",
+	"SELECT x.c FROM t1 x WHERE (x.a, x.b) = (SELECT y.a, y.b FROM t2 y WHERE y.c = @p1::text ORDER BY y.a, y.b, y.d LIMIT 1)",
+	"SELECT (SELECT s.n FROM (SELECT count(*) AS n FROM t2 y WHERE y.a = x.a HAVING count(*) > 1) s) FROM t1 x WHERE x.b = @p1::int",
+	"SELECT count(DISTINCT x.a), s.b FROM t1 x JOIN v2 s ON s.a = x.a WHERE s.c = @p1::text GROUP BY s.b",
+	"SELECT (x.*)::text FROM t1 x JOIN v3 y ON y.a = x.a AND y.b = x.b WHERE y.c = @p1::text",
+	"SELECT v1.c FROM v1 JOIN v3 ON v3.b = v1.b LEFT JOIN v2 ON v2.a = v3.a WHERE v1.a = @p1::int",
+	"WITH a AS (SELECT a, b FROM t1), b AS (SELECT a.a, t2.b FROM a JOIN t2 ON t2.a = a.b) SELECT x.a FROM a x JOIN b y ON y.a = x.a WHERE y.b = @p1::int",
+	"SELECT x.c FROM t1 x WHERE x.b = @p1::int AND x.a IN (SELECT y.a FROM t2 y WHERE y.b = x.b GROUP BY y.a HAVING y.a = 1 OR count(*) > 1)",
+	"SELECT DISTINCT ON (x.b) x.c, y.b FROM t1 x LEFT JOIN t2 y ON y.a = x.a WHERE x.a = @p1::int ORDER BY x.b, x.c, y.b",
+	"SELECT array(SELECT y.c FROM t2 y WHERE y.a = x.a ORDER BY 1) FROM t1 x WHERE x.b = @p1::int",
+	"SELECT x.c, lag(x.c) OVER (ORDER BY (SELECT max(y.b) FROM t2 y WHERE y.a = x.a), x.c) FROM t1 x WHERE x.b = @p1::int",
+	"SELECT s.c FROM (SELECT x.c, y.b FROM t1 x LEFT JOIN t3 y ON y.a = x.a) s WHERE s.b NOT IN (SELECT z.b FROM t3 z) AND s.c = @p1::text",
+	"SELECT x.c FROM t3 x WHERE x.a = @p1::int AND x.b NOT IN (SELECT y.b FROM t3 y UNION SELECT y.a FROM t2 y)",
+	"SELECT x.c FROM t3 x WHERE x.a = @p1::int AND x.b NOT IN (SELECT max(y.b) FROM t3 y GROUP BY y.a)",
+	"SELECT x.c FROM t3 x WHERE x.a = @p1::int AND x.b NOT IN (SELECT y.b FROM t3 y GROUP BY y.b HAVING count(*) > 1)",
+	"SELECT x.c FROM t3 x WHERE x.a = @p1::int AND x.b NOT IN (SELECT DISTINCT ON (y.a) y.b FROM t3 y ORDER BY y.a, y.b)",
 	"SELECT count(*) FROM t1",
 }
 
@@ -113,10 +166,11 @@ func draw(t *tape, relations []string) sketch {
 	return sketch{sql, t.choices[:t.at]}
 }
 
-func thought(queries []string) []sketch {
-	all := make([]sketch, len(queries))
-	for i, sql := range queries {
-		all[i].sql = sql
+// someOdd gives n of the odd queries.
+func someOdd(r *rand.Rand, n int) []sketch {
+	all := make([]sketch, n)
+	for i, odd := range r.Perm(len(oddQueries))[:n] {
+		all[i].sql = oddQueries[odd]
 	}
 	return all
 }

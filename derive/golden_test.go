@@ -109,7 +109,7 @@ func (s *site) derive(set *rules.Set, written ...string) []*derive.Result {
 		if analysed[i].Err != nil {
 			s.Fatalf("analyse %s: %v", v.Name, analysed[i].Err)
 		}
-		q := derive.Query{Viewlet: v.Name, Params: v.Params, Tree: analysed[i].Tree}
+		q := derive.Query{Viewlet: v.Name, Params: v.Params, Tree: analysed[i].Tree, SQL: v.Query.SQL}
 		q.Written = func(t viewlet.TableName) bool {
 			for _, w := range written {
 				if w == t.String() {

@@ -22,6 +22,7 @@ func HCL(rules []Rule) string {
 		fmt.Fprintf(&b, "# derived: %s\n", r.Why)
 		fmt.Fprintf(&b, "table %s {\n", quoteHCL(tableName(r.Table)))
 		switch {
+		case r.Touched:
 		case r.Every:
 			b.WriteString("  when    = changed()\n")
 		case len(r.Columns) == 0:

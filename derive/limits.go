@@ -2,6 +2,7 @@ package derive
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -37,24 +38,14 @@ func (l *limits) add(limit Limit) {
 
 // relation checks a table as the query reads it.
 func (l *limits) relation(r *Relation, rte *node) {
-	unseen := ""
-	switch {
-	case r.System:
-		unseen = "is a system catalog, whose changes the stream does not carry"
-	case r.Kind == 'm':
-		unseen = "is a materialized view: what REFRESH changes in it, the stream does not carry"
-	case r.Kind == 'f':
-		unseen = "is a foreign table, whose changes its own server has"
-	case r.Kind != 'r' && r.Kind != 'p':
-		unseen = "is neither a table nor a view, and the stream does not carry its changes"
-	case r.Persistence == 'u':
-		unseen = "is an unlogged table, whose changes are in no stream"
-	case r.Persistence == 't':
-		unseen = "is a temporary table, whose changes are in no stream"
-	}
-	if unseen != "" {
+	if why := r.unseen(); why != "" {
 		l.unseen[r] = true
-		l.add(Limit{Table: r.TableName, Reason: fmt.Sprintf("%s %s.", r, unseen), Remedy: unseenRemedy(r)})
+		l.add(Limit{Table: r.TableName, Reason: fmt.Sprintf("%s %s.", r, why), Remedy: unseenRemedy(r)})
+	}
+	for _, part := range r.Unseen {
+		if rte.flag("inh") {
+			l.add(Limit{Table: part.TableName, Reason: fmt.Sprintf("%s is read with %s, and %s.", part, r, part.unseen()), Remedy: unseenRemedy(part)})
+		}
 	}
 	if r.RowSecurity {
 		l.add(Limit{
@@ -68,6 +59,48 @@ func (l *limits) relation(r *Relation, rte *node) {
 			Remedy: "Give the fragments a timeout.",
 		})
 	}
+}
+
+// unseen says why the stream does not tell of the relation's changes; empty: it
+// does.
+func (r *Relation) unseen() string {
+	switch {
+	case r.System:
+		return "is a system catalog, whose changes the stream does not carry"
+	case r.Kind == 'm':
+		return "is a materialized view: what REFRESH changes in it, the stream does not carry"
+	case r.Kind == 'f':
+		return "is a foreign table, whose changes its own server has"
+	case r.Kind != 'r' && r.Kind != 'p':
+		return "is neither a table nor a view, and the stream does not carry its changes"
+	case r.Persistence == 'u':
+		return "is an unlogged table, whose changes are in no stream"
+	case r.Persistence == 't':
+		return "is a temporary table, whose changes are in no stream"
+	}
+	return ""
+}
+
+// The columns that each table has.
+//
+// https://www.postgresql.org/docs/current/ddl-system-columns.html
+var systemColumns = map[int]string{-1: "ctid", xminColumn: "xmin", -3: "cmin", -4: "xmax", -5: "cmax", tableOID: "tableoid"}
+
+const (
+	xminColumn = -2
+	tableOID   = -6
+)
+
+// system checks a column that is not the table's own. An UPDATE gives a row
+// another xmin; the others change without any.
+func (l *limits) system(r *Relation, column int) {
+	if column == xminColumn || column == tableOID {
+		return
+	}
+	l.add(Limit{
+		Name: systemColumns[column], Reason: fmt.Sprintf("The %s of a row of %s changes without the row's changing.", systemColumns[column], r),
+		Remedy: "Leave it out, or give the fragments a timeout.",
+	})
 }
 
 func unseenRemedy(r *Relation) string {
@@ -136,6 +169,26 @@ func (l *limits) sqlValue(op int) {
 	}
 }
 
+// moments are texts that are read as the time when the query is analysed, which
+// leaves no trace in the tree.
+//
+// https://www.postgresql.org/docs/current/datatype-datetime.html#DATATYPE-DATETIME-SPECIAL-VALUES
+var moments = regexp.MustCompile(`(?i)'\s*(now|today|tomorrow|yesterday)\b[^']*'`)
+
+func (l *limits) moment(q Query) {
+	said := moments.FindString(q.SQL)
+	if said == "" {
+		return
+	}
+	q.Tree.root.walk(func(n *node) bool {
+		switch n.oid("consttype") {
+		case dateType, timeType, timetzType, timestampType, timestamptzType:
+			l.function(said)
+		}
+		return true
+	})
+}
+
 // stableEnough are the functions of Postgres that are stable because settings
 // decide what they give, and not immutable: settings are the same for every
 // session that renders.
@@ -150,7 +203,7 @@ var stableEnough = wordSet(`
 	jsonb_object_agg_unique_strict jsonb_path_exists_tz jsonb_path_match_tz jsonb_path_query_array_tz
 	jsonb_path_query_first_tz jsonb_path_query_tz jsonb_populate_record jsonb_populate_record_valid
 	jsonb_populate_recordset jsonb_to_record jsonb_to_recordset jsonb_to_tsvector length make_timestamptz money numeric
-	overlaps phraseto_tsquery plainto_tsquery quote_literal quote_nullable row_to_json textanycat time timestamp
+	overlaps pg_typeof phraseto_tsquery plainto_tsquery quote_literal quote_nullable row_to_json textanycat time timestamp
 	timestamp_cmp_timestamptz timestamp_eq_timestamptz timestamp_ge_timestamptz timestamp_gt_timestamptz
 	timestamp_le_timestamptz timestamp_lt_timestamptz timestamp_ne_timestamptz timestamptz timestamptz_cmp_date
 	timestamptz_cmp_timestamp timestamptz_eq_date timestamptz_eq_timestamp timestamptz_ge_date timestamptz_ge_timestamp

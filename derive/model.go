@@ -55,7 +55,7 @@ type source struct {
 	table *Relation // nil: not a table
 	sub   *level    // nil: not a subquery, a view or a WITH query
 	leaf  *join
-	read  map[int]bool // columns that the query reads, by attnum; 0: all
+	read  map[int]bool // columns that the query reads, by attnum; 0: all; below: of the system
 }
 
 // RTEKind is in Postgres's parsenodes.h, and so far only grew.

@@ -13,7 +13,7 @@ func (d *deriver) rules(plans map[*source][]*plan) []Rule {
 	for _, s := range d.tables {
 		for _, p := range plans[s] {
 			r := d.rule(s, p)
-			for _, t := range s.table.published() {
+			for _, t := range s.published() {
 				if r.Table = t; d.Written == nil || !d.Written(t) {
 					rules = merge(rules, r)
 				}
@@ -30,7 +30,7 @@ func merge(rules []Rule, r Rule) []Rule {
 		return append(rules, r)
 	}
 	o := &rules[i]
-	o.Every = o.Every || r.Every
+	o.Every, o.Touched = o.Every || r.Every, o.Touched || r.Touched
 	for _, c := range r.Columns {
 		if !slices.Contains(o.Columns, c) {
 			o.Columns = append(o.Columns, c)
@@ -57,6 +57,7 @@ func (r Rule) target() string {
 func (d *deriver) rule(s *source, p *plan) Rule {
 	r := Rule{Viewlet: d.Viewlet, Why: d.why(p)}
 	r.Columns, r.Every = s.columns()
+	r.Touched = s.read[xminColumn]
 	first, last := 0, -1
 	for i := range p.from {
 		if p.from[i] != (ref{}) {
@@ -91,7 +92,7 @@ func (d *deriver) rule(s *source, p *plan) Rule {
 // columns gives those that the query reads of the source. A generated one is
 // not sent, and made of others.
 func (s *source) columns() (names []string, every bool) {
-	if s.read[0] {
+	if s.read[0] || s.read[xminColumn] {
 		return nil, true
 	}
 	for i, c := range s.table.Columns {

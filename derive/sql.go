@@ -101,11 +101,21 @@ func (w *writer) conditions() []string {
 				x, y = y, x
 			}
 			if x.source != w.origin || y.source != w.origin {
-				where = append(where, w.term(x, y)+" "+t.op.sql()+" "+w.term(y, x))
+				where = append(where, w.term(x, y)+as(x, t.op.LeftType)+" "+t.op.sql()+" "+w.term(y, x)+as(y, t.op.RightType))
 			}
 		}
 	}
 	return where
+}
+
+// as writes the cast that the query has where the operator takes another type.
+// Without it the operator would be another: a citext and a text are compared
+// as texts.
+func as(r ref, typ string) string {
+	if typ == "" || typ == r.known().Type {
+		return ""
+	}
+	return "::" + typ
 }
 
 // terms gives the columns of a class that the query has: the changed row's

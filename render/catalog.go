@@ -51,15 +51,18 @@ func readCatalog(ctx context.Context, tx pgx.Tx, trees []derive.Tree) (*derive.C
 	return c.catalog, c.collations(ctx)
 }
 
-const relationsSQL = `SELECT c.oid, n.nspname, c.relname, quote_ident(n.nspname) || '.' || quote_ident(c.relname),
+const relationsSQL = `WITH RECURSIVE heirs(root, oid) AS (
+		SELECT inhparent, inhrelid FROM pg_catalog.pg_inherits WHERE inhparent = ANY($1)
+		UNION SELECT h.root, i.inhrelid FROM pg_catalog.pg_inherits i JOIN heirs h ON i.inhparent = h.oid),
+	below AS (
+		SELECT h.root, n.nspname AS schema, b.relname AS name, b.relkind AS kind, b.relpersistence AS persistence, b.relispartition AS part
+		FROM heirs h JOIN pg_catalog.pg_class b USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = b.relnamespace)
+	SELECT c.oid, n.nspname, c.relname, quote_ident(n.nspname) || '.' || quote_ident(c.relname),
 		c.relkind, c.relpersistence, n.nspname IN ('pg_catalog', 'information_schema', 'pg_toast'), c.relrowsecurity,
 		coalesce((SELECT ev_action::text FROM pg_catalog.pg_rewrite WHERE ev_class = c.oid AND rulename = '_RETURN' AND c.relkind = 'v'), ''),
 		coalesce(rn.nspname, ''), coalesce(r.relname, ''),
-		ARRAY(WITH RECURSIVE heirs(oid) AS (
-				SELECT inhrelid FROM pg_catalog.pg_inherits WHERE inhparent = c.oid AND c.relkind = 'r'
-				UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN heirs h ON i.inhparent = h.oid)
-			SELECT unnest(ARRAY[hn.nspname, h.relname]::text[])
-			FROM heirs JOIN pg_catalog.pg_class h USING (oid) JOIN pg_catalog.pg_namespace hn ON hn.oid = h.relnamespace)
+		ARRAY(SELECT unnest(ARRAY[schema, name]::text[]) FROM below WHERE root = c.oid AND NOT part AND kind = 'r' AND persistence = 'p'),
+		ARRAY(SELECT unnest(ARRAY[schema, name, kind, persistence]::text[]) FROM below WHERE root = c.oid AND (kind = 'f' OR persistence = 'u'))
 	FROM pg_catalog.pg_class c
 	JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 	LEFT JOIN pg_catalog.pg_class r ON c.relispartition AND r.oid = pg_catalog.pg_partition_root(c.oid)
@@ -73,15 +76,15 @@ func (c *cataloguer) relations(ctx context.Context, oids []uint32) (trees []deri
 		return nil, err
 	}
 	var (
-		oid   uint32
-		kind  [2]string
-		view  string
-		heirs []string
+		oid           uint32
+		kind          [2]string
+		view          string
+		heirs, unseen []string
 	)
 	r := &derive.Relation{}
 	_, err = pgx.ForEachRow(rows, []any{
 		&oid, &r.Schema, &r.Name, &r.SQL, &kind[0], &kind[1], &r.System, &r.RowSecurity,
-		&view, &r.Root.Schema, &r.Root.Name, &heirs,
+		&view, &r.Root.Schema, &r.Root.Name, &heirs, &unseen,
 	}, func() error {
 		one := *r
 		one.Kind, one.Persistence = kind[0][0], kind[1][0]
@@ -94,6 +97,11 @@ func (c *cataloguer) relations(ctx context.Context, oids []uint32) (trees []deri
 		for pair := range slices.Chunk(heirs, 2) {
 			one.Heirs = append(one.Heirs, viewlet.TableName{Schema: pair[0], Name: pair[1]})
 		}
+		for part := range slices.Chunk(unseen, 4) {
+			one.Unseen = append(one.Unseen, &derive.Relation{
+				TableName: viewlet.TableName{Schema: part[0], Name: part[1]}, Kind: part[2][0], Persistence: part[3][0],
+			})
+		}
 		c.catalog.Relations[oid] = &one
 		return nil
 	})
@@ -103,13 +111,22 @@ func (c *cataloguer) relations(ctx context.Context, oids []uint32) (trees []deri
 	return trees, c.columns(ctx, oids)
 }
 
-// columnsSQL writes types so that a cast to them cuts nothing off: character
-// alone is character(1).
-const columnsSQL = `SELECT attrelid, CASE WHEN attisdropped THEN '' ELSE attname END, quote_ident(attname),
-		CASE WHEN atttypid IN ('pg_catalog.bpchar'::regtype, 'pg_catalog.bit'::regtype)
-			THEN 'pg_catalog.' || (SELECT quote_ident(typname) FROM pg_catalog.pg_type WHERE oid = atttypid)
-			ELSE pg_catalog.format_type(atttypid, NULL) END,
-		attnotnull, attgenerated <> ''
+// typeSQL writes a type so that a cast to it cuts nothing off: character alone
+// is character(1).
+func typeSQL(oid string) string {
+	return fmt.Sprintf(`CASE WHEN %[1]s IN ('pg_catalog.bpchar'::regtype, 'pg_catalog.bit'::regtype)
+			THEN 'pg_catalog.' || (SELECT quote_ident(typname) FROM pg_catalog.pg_type WHERE oid = %[1]s)
+			ELSE pg_catalog.format_type(%[1]s, NULL) END`, oid)
+}
+
+// columnsSQL takes a NOT NULL for one only where rows without it cannot be: a
+// table that inherits may be without, and one that is NOT VALID was put on rows
+// that may be there already.
+var columnsSQL = `SELECT attrelid, CASE WHEN attisdropped THEN '' ELSE attname END, quote_ident(attname), ` + typeSQL("atttypid") + `,
+		attnotnull AND attrelid NOT IN (SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhparent AND c.relkind = 'r')
+			AND attrelid NOT IN (SELECT unnest(conrelid || ARRAY(SELECT pg_catalog.pg_partition_ancestors(conrelid)::oid))
+				FROM pg_catalog.pg_constraint WHERE contype = 'n' AND NOT convalidated),
+		attgenerated <> ''
 	FROM pg_catalog.pg_attribute WHERE attrelid = ANY($1) AND attnum > 0 ORDER BY attrelid, attnum`
 
 func (c *cataloguer) columns(ctx context.Context, oids []uint32) error {
@@ -148,10 +165,12 @@ func (c *cataloguer) functions(ctx context.Context, oids []uint32) error {
 // operatorsSQL asks for btree's and hash's equality by their strategy numbers.
 //
 // https://www.postgresql.org/docs/current/xindex.html#XINDEX-STRATEGIES
-const operatorsSQL = `SELECT o.oid, n.nspname, o.oprname, o.oprleft, o.oprright, EXISTS (
+var operatorsSQL = `SELECT o.oid, n.nspname, o.oprname, o.oprleft, o.oprright,
+	CASE WHEN l.typtype = 'p' THEN '' ELSE ` + typeSQL("o.oprleft") + ` END, CASE WHEN r.typtype = 'p' THEN '' ELSE ` + typeSQL("o.oprright") + ` END, EXISTS (
 		SELECT FROM pg_catalog.pg_amop a JOIN pg_catalog.pg_am m ON m.oid = a.amopmethod
 		WHERE a.amopopr = o.oid AND (m.amname, a.amopstrategy) IN (('btree', 3), ('hash', 1)))
-	FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace WHERE o.oid = ANY($1)`
+	FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
+	LEFT JOIN pg_catalog.pg_type l ON l.oid = o.oprleft LEFT JOIN pg_catalog.pg_type r ON r.oid = o.oprright WHERE o.oid = ANY($1)`
 
 func (c *cataloguer) operators(ctx context.Context, oids []uint32) error {
 	rows, err := c.tx.Query(ctx, operatorsSQL, oids)
@@ -160,7 +179,7 @@ func (c *cataloguer) operators(ctx context.Context, oids []uint32) error {
 	}
 	var oid uint32
 	var op derive.Operator
-	_, err = pgx.ForEachRow(rows, []any{&oid, &op.Schema, &op.Name, &op.Left, &op.Right, &op.Equality}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&oid, &op.Schema, &op.Name, &op.Left, &op.Right, &op.LeftType, &op.RightType, &op.Equality}, func() error {
 		one := op
 		c.catalog.Operators[oid] = &one
 		return nil

@@ -82,7 +82,7 @@ func (a *app) inForce(ctx context.Context, written *rules.Set, db *render.Databa
 // derive gives what follows from one query.
 func (d *derived) derive(written *rules.Set, v *rules.Viewlet, tree derive.Tree) (one rules.Derivation, ok bool) {
 	r, err := derive.Derive(derive.Query{
-		Viewlet: v.Name, Params: v.Params, Tree: tree,
+		Viewlet: v.Name, Params: v.Params, Tree: tree, SQL: v.Query.SQL,
 		Written: func(t viewlet.TableName) bool { return written.Refreshes(t, v.Name) || v.Ignores(t) },
 		Taken: func(name string) bool {
 			return written.Viewlet(name) != nil || written.Lookup(name) != nil || d.lookups[name]
