@@ -50,7 +50,7 @@ type Cache struct {
 	failed  failedSet
 	sweeps  sweeps
 	run     atomic.Pointer[string] // Redis's run_id when the State was read; nil: it was not
-	scripts struct{ store, keep, state *redis.Script }
+	scripts struct{ store, keep, state, fail *redis.Script }
 }
 
 // Open connects to Redis and reads which fragments are failed. It writes
@@ -86,9 +86,10 @@ func connect(ctx context.Context, rdb redis.UniversalClient, addr string, cfg Co
 	c.scripts.store = redis.NewScript(storeLua)
 	c.scripts.keep = redis.NewScript(keepLua)
 	c.scripts.state = redis.NewScript(stateLua)
+	c.scripts.fail = redis.NewScript(failLua)
 	err := c.names.check(cluster)
 	if err == nil {
-		err = c.loadFailed(ctx)
+		err = c.recount(ctx)
 	}
 	if err != nil {
 		_ = rdb.Close() // nothing is under way
@@ -127,7 +128,7 @@ func (c *Cache) Get(ctx context.Context, k viewlet.Key) ([]byte, bool, error) {
 // scripts: it deletes a fragment that does not exist.
 func (c *Cache) Ping(ctx context.Context) error {
 	probe := []viewlet.Fragment{{Key: viewlet.Key{Viewlet: "@probe"}}}
-	err := c.write(ctx, probe, make([]Outcome, 1), always, 0)
+	err := c.write(ctx, probe, make([]Outcome, 1), always, Options{})
 	if err == nil {
 		err = c.unlink(ctx, c.rdb, []string{c.names.guard(probe[0].Key)})
 	}

@@ -117,4 +117,4 @@ func (c *Cache) grant() string {
 
 // rights are all commands that this package uses, in scripts too.
 const rights = "+eval +evalsha +get +set +del +unlink +exists +pexpire +persist +publish +scan " +
-	"+hget +hset +hdel +hlen +hkeys +hgetall +hscan +hexists +multi +exec +ping +info +subscribe +unsubscribe +select"
+	"+hget +hset +hdel +hgetall +hscan +hexists +multi +exec +ping +info +subscribe +unsubscribe +select"

@@ -237,7 +237,7 @@ func everything(t *testing.T, c *Cache) {
 	must(c.Store(ctx, []viewlet.Fragment{fragment(t, "v:2", 1, "-")}, Options{}))(t)
 	must(c.Keep(ctx, all, 1))(t)
 	must(c.Stale(ctx, all, 1))(t)
-	must(c.Failed(ctx))(t)
+	failures(t, c)
 	allKeys(t, c, "v")
 	if body, found, err := c.Get(ctx, one); err != nil || !found || string(body) != "a" {
 		t.Errorf("got %q, %v, %v", body, found, err)
@@ -249,8 +249,10 @@ func everything(t *testing.T, c *Cache) {
 		"save state":       c.SaveState(ctx, State{System: "1"}),
 		"save fingerprint": c.SaveFingerprint(ctx, "v", "x"),
 		"drop fingerprint": c.DropFingerprint(ctx, "v"),
-		"fail":             c.Fail(ctx, "v:*", 1, errors.New("broken")),
-		"unfail":           c.Unfail(ctx, "v:*"),
+		"fail":             c.Fail(ctx, "v", errors.New("broken")),
+		"unfail":           c.Unfail(ctx, "v"),
+		"fail again":       c.FailAgain(ctx, []viewlet.Fragment{broken(t, "v:2", 1)}),
+		"forgive":          c.Forgive(ctx, all),
 		"forget guards":    c.ForgetGuards(ctx),
 	} {
 		if err != nil {
@@ -259,9 +261,7 @@ func everything(t *testing.T, c *Cache) {
 	}
 	must(c.SaveLSN(ctx, 1))(t)
 	must(c.State(ctx))(t)
-	if err := errors.Join(c.Fail(ctx, "v:*", 1, errors.New("broken")), c.loadFailed(ctx)); err != nil {
-		t.Errorf("load failed: %v", err)
-	}
+	must(c.Due(ctx, "v", time.Now(), nil))(t)
 }
 
 func TestTLS(t *testing.T) {

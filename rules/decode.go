@@ -51,7 +51,7 @@ func (d *decoder) file(name string, body hcl.Body) {
 var schemas = map[string]*hcl.BodySchema{
 	"postgres": schema("", "url slot publication"),
 	"redis":    schema("", "url prefix"),
-	"viewlet":  schema("query", "params template body all timeout rows empty keep"),
+	"viewlet":  schema("query", "params template body all timeout rows empty keep on_error"),
 	"lookup":   schema("params query", ""),
 	"table":    schema("refresh", "when on"),
 }
@@ -144,6 +144,7 @@ var examples = map[string]string{
 	"timeout":     `"10m"`,
 	"empty":       `"delete"`,
 	"keep":        `"all"`,
+	"on_error":    `"keep"`,
 }
 
 func (d *decoder) flag(a *hcl.Attribute) bool {

@@ -53,6 +53,10 @@ type Viewlet struct {
 	RenderEmpty bool
 	// Requested keeps only what is in Redis already, instead of every instance.
 	Requested bool
+	// DeleteFailed deletes a fragment that cannot be rendered, instead of
+	// keeping its last good bytes. Left out of a fingerprint where it is false,
+	// so that those from before it are still right.
+	DeleteFailed bool `json:",omitempty"`
 }
 
 // What a Set is made of. Each says more where it is at home.

@@ -30,6 +30,8 @@ func (d *decoder) viewlet(file string, b *hcl.Block) {
 		Rows:        d.flag(attrs["rows"]),
 		RenderEmpty: d.word(attrs["empty"], "delete", "render") == "render",
 		Requested:   d.word(attrs["keep"], "all", "requested") == "requested",
+
+		DeleteFailed: d.word(attrs["on_error"], "keep", "delete") == "delete",
 	}
 	// Calls of a viewlet that is wrong itself are still checked against it.
 	d.Viewlets = append(d.Viewlets, v)

@@ -3,6 +3,7 @@ package viewlet
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -60,6 +61,7 @@ func (l *lane) run(ctx context.Context, stop <-chan struct{}) error {
 			return err
 		}
 		l.pending.done()
+		l.p.outage.works(l.p.log, l.Viewlet)
 		l.p.poke()
 	}
 }
@@ -95,7 +97,9 @@ func (l *lane) serve(ctx context.Context, b *batch) error {
 			l.pending.unpark()
 			*b = l.pending.take(true)
 		default:
-			l.p.log.Warn("cannot refresh, retrying", "viewlet", l.Viewlet, "err", err)
+			if l.p.outage.fails(l.Viewlet, err) {
+				l.p.log.Warn("cannot refresh, retrying", "viewlet", l.Viewlet, "err", err)
+			}
 			if !l.pauseFor(ctx, pause()) {
 				return errStopped
 			}
@@ -106,19 +110,25 @@ func (l *lane) serve(ctx context.Context, b *batch) error {
 // park notes in the store that the viewlet is broken, and then lets go of all
 // that it holds: a viewlet that does not work keeps nobody else waiting.
 func (l *lane) park(ctx context.Context, b *batch, cause *Broken) error {
-	if l.broken.Swap(cause) == nil {
+	news := l.broken.Swap(cause) == nil
+	if news {
 		l.p.log.Error("viewlet is broken; it is rendered whole once it works", "viewlet", l.Viewlet, "err", cause)
 	}
 	pause := l.p.cfg.Backoff()
 	for {
 		err := l.p.cfg.Store.Broken(ctx, l.Viewlet, cause)
+		if err == nil && news && l.DeleteFailed {
+			err = l.clear(ctx)
+		}
 		if err == nil {
 			break
 		}
 		if errors.Is(err, ErrForgotten) {
 			return err
 		}
-		l.p.log.Warn("cannot note a broken viewlet, retrying", "viewlet", l.Viewlet, "err", err)
+		if l.p.outage.fails(l.Viewlet, err) {
+			l.p.log.Warn("cannot note a broken viewlet, retrying", "viewlet", l.Viewlet, "err", err)
+		}
 		if !l.pauseFor(ctx, pause()) {
 			return errStopped
 		}
@@ -126,8 +136,24 @@ func (l *lane) park(ctx context.Context, b *batch, cause *Broken) error {
 	l.p.room.give(b.size())
 	*b = batch{}
 	l.pending.park(cause)
+	l.p.outage.works(l.p.log, l.Viewlet)
 	l.p.poke()
 	return nil
+}
+
+// clear deletes all of the viewlet.
+func (l *lane) clear(ctx context.Context) error {
+	snap, err := l.p.cfg.Render.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	return l.p.cfg.Store.Older(ctx, l.Viewlet, math.MaxUint64, func(keys []Key) error {
+		gone := make([]Fragment, len(keys))
+		for i, k := range keys {
+			gone[i] = Fragment{Key: k, LSN: snap.LSN}
+		}
+		return l.p.cfg.Store.Store(ctx, l.Viewlet, gone, &Pass{})
+	})
 }
 
 // pauseFor reports false if the lane is told to stop meanwhile.
@@ -166,8 +192,12 @@ func (l *lane) observed(ctx context.Context, b *batch, done Pass, serve func(con
 		l.p.cfg.Observe(done)
 	}
 	if done.Failed > 0 {
-		l.p.log.Error("fragments cannot be rendered, what is in the cache stays", "viewlet", l.Viewlet,
-			"failed", done.Failed, "key", done.FailedKey.String(), "err", done.FailedErr)
+		facts := []any{"viewlet", l.Viewlet, "failed", done.Failed, "key", done.FailedKey.String(), "err", done.FailedErr}
+		if l.DeleteFailed {
+			l.p.log.Error("fragments cannot be rendered, and are deleted", facts...)
+		} else {
+			l.p.log.Error("fragments cannot be rendered, what is in the cache stays", facts...)
+		}
 	}
 	return err
 }
@@ -256,11 +286,15 @@ func (l *lane) chunk(ctx context.Context, keys []Key, done *Pass) error {
 			return errStopped // a whole viewlet takes too long to be finished
 		}
 		err := l.write(ctx, keys, done)
-		var broken *Broken
-		if err == nil || errors.As(err, &broken) || errors.Is(err, ErrForgotten) || ctx.Err() != nil || try == patience {
+		if err == nil {
+			l.p.outage.works(l.p.log, l.Viewlet)
+		}
+		if err == nil || isBroken(err) || errors.Is(err, ErrForgotten) || ctx.Err() != nil || try == patience {
 			return err
 		}
-		l.p.log.Warn("cannot refresh fragments, retrying", "viewlet", l.Viewlet, "key", keys[0].String(), "keys", len(keys), "err", err)
+		if l.p.outage.fails(l.Viewlet, err) {
+			l.p.log.Warn("cannot refresh fragments, retrying", "viewlet", l.Viewlet, "key", keys[0].String(), "keys", len(keys), "err", err)
+		}
 		if !l.pauseFor(ctx, pause()) {
 			return errStopped
 		}
