@@ -17,9 +17,9 @@ import (
 var stateLua string
 
 // ErrEmpty says that there is no State in Redis, because nothing was ever
-// written there, or it has lost everything; or that Redis was restarted since
-// the State was read, and may have lost what was written last.
-var ErrEmpty = errors.New("redis holds no state: it is new, was emptied or restarted")
+// written there, or it has lost everything; or that Redis was restarted or
+// failed over since the State was read, and may have lost what was written last.
+var ErrEmpty = errors.New("redis holds no state: it is new, was emptied, restarted or failed over")
 
 // State is what the fragments in Redis were rendered from.
 type State struct {
@@ -31,33 +31,37 @@ type State struct {
 	// Fingerprints tell, by viewlet, the query and the template that all its
 	// fragments were rendered with.
 	Fingerprints map[string]string
+	// Elsewhere says that another process has it now than the one that it was
+	// written to: Redis was restarted or failed over. What was written last may
+	// be lost, and then the LSN is an older one. In a Cluster that is of any
+	// primary, and the LSN, which is in one of them, does not tell.
+	Elsewhere, Cluster bool
 }
 
 const fingerprintPrefix = "viewlet:"
 
 // State reads the state; when there is none its System is empty. From then on
-// what is saved of it is refused if Redis was restarted: a process that begins
-// from a file has lost what was written after it.
+// what is saved of it is refused if Redis was restarted or failed over: a
+// process that begins from a file, or was a replica, may lack what was written
+// last.
 func (c *Cache) State(ctx context.Context) (State, error) {
-	s := State{Fingerprints: make(map[string]string)}
+	s := State{Fingerprints: make(map[string]string), Cluster: c.cluster}
+	runs, err := c.runs(ctx)
 	var fields map[string]string
-	err := c.exchange(ctx, func(ctx context.Context) (err error) {
-		info, err := c.rdb.Eval(ctx, "return redis.call('INFO', 'server')", []string{c.names.state()}).Text()
-		if err != nil {
+	if err == nil {
+		err = c.exchange(ctx, func(ctx context.Context) (err error) {
+			fields, err = c.rdb.HGetAll(ctx, c.names.state()).Result()
 			return err
-		}
-		_, run, _ := strings.Cut(info, "run_id:")
-		run, _, _ = strings.Cut(run, "\r")
-		c.run.Store(&run)
-		fields, err = c.rdb.HGetAll(ctx, c.names.state()).Result()
-		return err
-	})
+		})
+	}
 	if err == nil && fields["system"] != "" {
 		err = s.decode(fields)
+		s.Elsewhere = !runs.include(fields["run"])
 	}
 	if err != nil {
 		return State{}, fmt.Errorf("read state: %w", err)
 	}
+	c.run.Store(&runs)
 	return s, nil
 }
 
@@ -81,7 +85,7 @@ func (s *State) decode(fields map[string]string) error {
 func (c *Cache) SaveState(ctx context.Context, s State) error {
 	fields := []any{
 		"system", s.System, "timeline", s.Timeline, "slot", s.Slot,
-		"database", s.Database, "lsn", s.LSN.String(),
+		"database", s.Database, "lsn", s.LSN.String(), "run", c.lastRuns().String(),
 	}
 	for name, fingerprint := range s.Fingerprints {
 		fields = append(fields, fingerprintPrefix+name, fingerprint)
@@ -136,12 +140,12 @@ func (c *Cache) DropFingerprint(ctx context.Context, name string) error {
 }
 
 func (c *Cache) setState(ctx context.Context, field, value string) (before string, err error) {
-	run := ""
-	if known := c.run.Load(); known != nil {
-		run = *known
+	runs, within, err := c.stillRuns(ctx)
+	if err != nil {
+		return "", err
 	}
 	err = c.exchange(ctx, func(ctx context.Context) (err error) {
-		before, err = c.scripts.state.Run(ctx, c.rdb, []string{c.names.state()}, field, value, run).Text()
+		before, err = c.scripts.state.Run(ctx, c.rdb, []string{c.names.state()}, field, value, within, runs.String()).Text()
 		return err
 	})
 	if errors.Is(err, redis.Nil) {

@@ -29,6 +29,7 @@ func TestState(t *testing.T) {
 	save()
 	if got := must(s.raw.HGetAll(t.Context(), "viewlet:@state").Result())(t); !reflect.DeepEqual(got, map[string]string{
 		"system": "7388291834", "timeline": "3", "slot": "cdc_viewlet", "database": "shop", "lsn": "16/B374D848", "viewlet:product_teaser": "abc",
+		"run": must(c.runs(t.Context()))(t).String(),
 	}) {
 		t.Errorf("Redis has %v", got)
 	}

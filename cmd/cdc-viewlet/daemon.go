@@ -494,6 +494,10 @@ func gap(state cache.State, slot, database string, stream *replication.Stream, s
 		return "the slot is new"
 	case state.Slot != slot || state.Database != database:
 		return "redis was filled from another slot or database"
+	case state.Elsewhere && state.Cluster:
+		return "redis failed over or was restarted: a primary of the cluster is another one"
+	case state.Elsewhere && stream.Start > state.LSN:
+		return fmt.Sprintf("redis failed over or was restarted, and has lost what was written last: the slot is at %v, and redis only at %v", stream.Start, state.LSN)
 	case stream.Start > state.LSN:
 		return fmt.Sprintf("the slot is at %v, and redis only at %v", stream.Start, state.LSN)
 	}

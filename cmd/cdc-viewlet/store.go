@@ -153,7 +153,7 @@ func (s *store) Reached(ctx context.Context, lsn viewlet.LSN) error {
 // forgotten says what an emptied Redis means.
 func forgotten(err error) error {
 	if errors.Is(err, cache.ErrEmpty) {
-		return fmt.Errorf("%w: it was emptied or restarted", viewlet.ErrForgotten)
+		return fmt.Errorf("%w: it was emptied, restarted or failed over", viewlet.ErrForgotten)
 	}
 	return err
 }

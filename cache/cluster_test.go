@@ -1,0 +1,141 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/cdc-viewlet/cdc-viewlet/sandbox"
+	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
+)
+
+func startGroup(t testing.TB, start func(context.Context) (*sandbox.RedisGroup, error)) *sandbox.RedisGroup {
+	t.Helper()
+	g, err := start(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return g
+}
+
+func startCluster(t testing.TB) *sandbox.RedisGroup {
+	t.Helper()
+	return startGroup(t, func(ctx context.Context) (*sandbox.RedisGroup, error) { return sandbox.StartRedisCluster(ctx, 3) })
+}
+
+func TestCluster(t *testing.T) {
+	g := startCluster(t)
+	open := func(prefix string) (*Cache, error) { return Open(t.Context(), Config{URL: g.URL(), Prefix: prefix}) }
+	for _, prefix := range []string{"viewlet:", "{shop}:"} {
+		c := must(open(prefix))(t)
+		var fragments []viewlet.Fragment
+		var all []viewlet.Key
+		for i := range 300 {
+			fragments = append(fragments, fragment(t, fmt.Sprintf("v:%d", i), 5, fmt.Sprint(i)))
+			all = append(all, fragments[i].Key)
+		}
+		for i, o := range must(c.Store(t.Context(), fragments, Options{}))(t) {
+			if o != Written || get(t, c, all[i].String()) != fmt.Sprint(i) {
+				t.Fatalf("%s: got %#v", all[i], o)
+			}
+		}
+		if got := must(c.Keep(t.Context(), append(keys(t, "v:x"), all...), 9))(t); !reflect.DeepEqual(got, all) {
+			t.Errorf("Keep gave %d keys", len(got))
+		}
+		if got := must(c.Stale(t.Context(), append(keys(t, "v:y"), all...), 5))(t); !reflect.DeepEqual(got, keys(t, "v:y")) {
+			t.Errorf("Stale gave %v", got)
+		}
+		if got := allKeys(t, c, "v"); len(got) != len(all) {
+			t.Errorf("Keys gave %d", len(got))
+		}
+		if err := c.SaveState(t.Context(), State{System: "1", Timeline: 1}); err != nil {
+			t.Error(err)
+		}
+		if err := c.ForgetGuards(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if got := must(c.Stale(t.Context(), all, 0))(t); len(got) != len(all) {
+			t.Errorf("%d guards are left", len(all)-len(got))
+		}
+		_ = c.Close()
+	}
+	for _, prefix := range []string{"a{b:", "a}b:", "{}:"} {
+		if c, err := open(prefix); err == nil {
+			t.Errorf("prefix %q is accepted", prefix)
+			_ = c.Close()
+		}
+	}
+}
+
+// What the ACL user of the docs may do is enough for a cluster, too.
+func TestClusterRights(t *testing.T) {
+	g := startCluster(t)
+	line := strings.TrimPrefix((&Cache{names: names{"viewlet:"}, cluster: true}).grant(), "ACL SETUSER cdc-viewlet on >PASSWORD ")
+	for _, r := range g.Servers {
+		if _, err := r.Do(t.Context(), "ACL", "SETUSER", "narrow", "on", ">"+secret, line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, hosts, _ := strings.Cut(g.URL(), "@")
+	c, err := Open(t.Context(), Config{URL: "redis+cluster://narrow:" + secret + "@" + hosts})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	everything(t, c)
+	for _, r := range g.Servers {
+		opts := must(redis.ParseURL(r.URL()))(t)
+		raw := redis.NewClient(opts)
+		if log := must(raw.ACLLog(t.Context(), 10).Result())(t); len(log) != 0 {
+			t.Errorf("Redis refused something: %+v", log[0])
+		}
+		_ = raw.Close()
+	}
+}
+
+// A primary that comes back as another process has lost what it had.
+func TestClusterPrimaryRestarted(t *testing.T) {
+	g := startCluster(t)
+	c := must(Open(t.Context(), Config{URL: g.URL()}))(t)
+	defer c.Close()
+	must(c.State(t.Context()))(t)
+	if err := c.SaveState(t.Context(), State{System: "1", Timeline: 1}); err != nil {
+		t.Fatal(err)
+	}
+	must(c.SaveLSN(t.Context(), 5))(t)
+	if s := must(c.State(t.Context()))(t); s.Elsewhere || !s.Cluster {
+		t.Errorf("got %+v", s)
+	}
+	for _, r := range g.Servers {
+		if _, err := r.Do(t.Context(), "EXISTS", "viewlet:@state"); err == nil {
+			continue // it would lose the state itself
+		}
+		if err := r.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.SaveLSN(t.Context(), 6); err == nil {
+			t.Error("the state is saved while a primary is down")
+		}
+		if err := r.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		break
+	}
+	lost := func() bool { _, err := c.SaveLSN(t.Context(), 7); return errors.Is(err, ErrEmpty) }
+	if !eventually(t, lost) {
+		t.Error("nobody notices that a primary is another one")
+	}
+	if s := must(c.State(t.Context()))(t); !s.Elsewhere || s.LSN != 5 {
+		t.Errorf("got %+v", s)
+	}
+}
