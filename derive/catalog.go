@@ -54,7 +54,8 @@ type Column struct {
 // Function is what pg_proc says of a function.
 type Function struct {
 	Schema, Name string
-	Volatility   byte // pg_proc.provolatile: i immutable, s stable, v volatile
+	Volatility   byte   // pg_proc.provolatile: i immutable, s stable, v volatile
+	Definition   string // identifies what it does; empty for those of Postgres
 }
 
 // Operator is what pg_operator says of an operator.

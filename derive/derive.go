@@ -23,6 +23,7 @@ type Query struct {
 type Result struct {
 	Rules  []Rule // in the order in which the query names the tables
 	Limits []Limit
+	Tables []viewlet.TableName // that the query reads, views unfolded, each once
 	// All selects every instance, and perhaps more; empty: unknown, or there
 	// are no params.
 	All string
@@ -67,6 +68,11 @@ func Derive(q Query, c *Catalog) (*Result, error) {
 	r := &Result{Rules: d.rules(plans)}
 	r.All = d.instances(top)
 	r.Limits = b.limits.all
+	for _, s := range b.tables {
+		if !slices.Contains(r.Tables, s.table.TableName) {
+			r.Tables = append(r.Tables, s.table.TableName)
+		}
+	}
 	return r, nil
 }
 

@@ -37,7 +37,7 @@ func checks(t *testing.T, d *desk) {
 			rules: strings.ReplaceAll(deskRules, "products", "nonsense"), gives: "rules.hcl: ok, 1 viewlet, 1 table, 0 warnings; not compared with a database\n",
 		},
 		{
-			name: "a warning", rules: strings.Replace(deskRules, `all    = "SELECT id FROM products"`, "", 1),
+			name: "a warning", rules: strings.Replace(deskRules, `all    = "SELECT id FROM products"`, "derive = false", 1),
 			gives: "rules.hcl: ok, 1 viewlet, 1 table, 1 warning; compared with the database\n", says: "Warning: No list of all instances",
 		},
 		{name: "a folder", files: folder, args: []string{"-c", "rules"}, gives: "rules: ok, 2 viewlets, 2 tables, 0 warnings; compared with the database\n"},
@@ -299,7 +299,7 @@ func TestCLIJSONLog(t *testing.T) {
 		answerOf(t, p)
 		return lines
 	}
-	noAll := strings.Replace(deskRules, `all    = "SELECT id FROM products"`, "", 1) // a warning
+	noAll := strings.Replace(deskRules, `all    = "SELECT id FROM products"`, "derive = false", 1) // a warning
 	p := run(nil, noAll)
 	p.says(t, "ready: every fragment is in Redis")
 	p.stop(t)

@@ -268,6 +268,7 @@ func TestMessage(t *testing.T) {
 			  params = ["id"]
 			  query  = "SELECT n FROM t WHERE id = @id"
 			  all    = "SELECT id FROM t"
+			  ignore = ["t"]
 			}`,
 	})
 	p := s.run(t)
@@ -279,7 +280,7 @@ func TestMessage(t *testing.T) {
 		}
 	}
 	psql(t, s.db, "UPDATE t SET n = 2")
-	get("1", `{"n":1}`) // no rule names the table
+	get("1", `{"n":1}`) // its changes are ignored
 	psql(t, s.db, "BEGIN; SELECT pg_logical_emit_message(true, 'cdc-viewlet', 'v:1'); ROLLBACK")
 	get("1", `{"n":1}`)
 	psql(t, s.db, "SELECT pg_logical_emit_message(true, 'cdc-viewlet', 'v:1')")

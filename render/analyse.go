@@ -225,7 +225,8 @@ func (a *analyst) columns(ctx context.Context, c *derive.Catalog, oids []uint32)
 }
 
 func (a *analyst) functions(ctx context.Context, c *derive.Catalog, oids []uint32) error {
-	rows, err := a.tx.Query(ctx, `SELECT p.oid, n.nspname, p.proname, p.provolatile
+	rows, err := a.tx.Query(ctx, `SELECT p.oid, n.nspname, p.proname, p.provolatile,
+			CASE WHEN n.nspname = 'pg_catalog' THEN '' ELSE pg_catalog.md5(p.prosrc || coalesce(p.prosqlbody::text, '')) END
 		FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE p.oid = ANY($1)`, oids)
 	if err != nil {
 		return err
@@ -233,7 +234,7 @@ func (a *analyst) functions(ctx context.Context, c *derive.Catalog, oids []uint3
 	var oid uint32
 	var f derive.Function
 	var volatility string
-	_, err = pgx.ForEachRow(rows, []any{&oid, &f.Schema, &f.Name, &volatility}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&oid, &f.Schema, &f.Name, &volatility, &f.Definition}, func() error {
 		one := f
 		one.Volatility = volatility[0]
 		c.Functions[oid] = &one

@@ -55,6 +55,8 @@ type Problem struct {
 	Hint string
 	// Warning is a problem that one can live with.
 	Warning bool
+	// Title sums it up; empty: what Attr is says enough.
+	Title string
 }
 
 // New parses the templates. A viewlet whose template does not parse is a

@@ -23,6 +23,7 @@ const (
 	duplicateObject       = "42710"
 	tooManyConnections    = "53300"
 	objectInUse           = "55006"
+	lockNotAvailable      = "55P03"
 )
 
 // sqlState is the SQLSTATE of an error of the server; else empty.

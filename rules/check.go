@@ -2,10 +2,28 @@ package rules
 
 import (
 	"github.com/cdc-viewlet/cdc-viewlet/rules/hint"
+	"github.com/cdc-viewlet/cdc-viewlet/rules/match"
 	"github.com/cdc-viewlet/cdc-viewlet/rules/source"
 )
 
-// Check gives warnings about what the rules alone show to be forgotten.
+// idle gives a warning for each call that no change can reach.
+func (s *Set) idle() Diagnostics {
+	var p source.Problems
+	for _, r := range s.rules {
+		if r.Bound == nil || s.origins[r.At.Filename] != "" {
+			continue
+		}
+		for i, fires := range match.Fires(r, s.names.Functions) {
+			if !fires {
+				p.Warn(r.Calls[i].At, "Never fires", "No change of %s can refresh %s here: what on, when and the sides of its arguments (an insert has no old row, a delete no new one) ask for never comes together.", r.Table, r.Calls[i].Viewlet)
+			}
+		}
+	}
+	return p.Sorted()
+}
+
+// Check gives warnings about what the rules alone show to be forgotten. What is
+// derived from a query has limits of its own.
 func (s *Set) Check() Diagnostics {
 	var p source.Problems
 	refreshed, called := map[string]bool{}, map[*Lookup]bool{}
@@ -18,6 +36,9 @@ func (s *Set) Check() Diagnostics {
 		}
 	}
 	for _, v := range s.Viewlets {
+		if !v.Written {
+			continue
+		}
 		at := s.blocks[v.Name].at
 		if !refreshed[v.Name] {
 			p.Warn(at, "Nothing refreshes this viewlet", "No table block refreshes %s, so its fragments stay as they are. Write table \"...\" { refresh = %s } for each table that its query reads.", v.Name, hint.Call(v.Name, v.Params))

@@ -1,6 +1,8 @@
 package rules
 
 import (
+	"cmp"
+	"math/big"
 	"slices"
 	"strings"
 
@@ -18,6 +20,7 @@ import (
 type block struct {
 	at    hcl.Range
 	attrs hcl.Attributes
+	text  string // as HCL
 }
 
 var fileSchema = &hcl.BodySchema{Blocks: []hcl.BlockHeaderSchema{
@@ -50,8 +53,8 @@ func (d *decoder) file(name string, body hcl.Body) {
 // schemas are the attributes of each kind of block.
 var schemas = map[string]*hcl.BodySchema{
 	"postgres": schema("", "url slot publication"),
-	"redis":    schema("", "url prefix"),
-	"viewlet":  schema("query", "params template body all timeout rows empty keep on_error"),
+	"redis":    schema("", "url prefix wait_replicas"),
+	"viewlet":  schema("query", "params template body all timeout rows empty keep on_error derive ignore"),
 	"lookup":   schema("params query", ""),
 	"table":    schema("refresh", "when on"),
 }
@@ -86,7 +89,7 @@ func (d *decoder) once(b *hcl.Block) (attrs hcl.Attributes, ok bool) {
 		d.Error(b.DefRange, "Duplicate "+b.Type, "%s stands at %s already. Rename or remove one of the two.", called, source.Line(first.at))
 		return nil, false
 	}
-	d.blocks[name] = block{b.DefRange, attrs}
+	d.blocks[name] = block{b.DefRange, attrs, d.blockText(b, attrs)}
 	return attrs, ok
 }
 
@@ -109,7 +112,7 @@ func (d *decoder) constant(e hcl.Expression, want cty.Type, example string) (v c
 	return converted, true
 }
 
-var typeNames = map[cty.Type]string{cty.String: "Text in quotes", cty.Bool: "true or false"}
+var typeNames = map[cty.Type]string{cty.String: "Text in quotes", cty.Bool: "true or false", cty.Number: "A number"}
 
 // given reads an optional string that must not be empty when it is there.
 func (d *decoder) given(a *hcl.Attribute) string {
@@ -145,6 +148,25 @@ var examples = map[string]string{
 	"empty":       `"delete"`,
 	"keep":        `"all"`,
 	"on_error":    `"keep"`,
+	"ignore":      `"settings"`,
+}
+
+// count reads a whole number; 0 when it is not there.
+func (d *decoder) count(a *hcl.Attribute) int {
+	if a == nil {
+		return 0
+	}
+	v, ok := d.constant(a.Expr, cty.Number, "1")
+	if !ok {
+		return 0
+	}
+	const most = 100
+	if f := v.AsBigFloat(); !f.IsInt() || f.Sign() < 0 || f.Cmp(big.NewFloat(most)) > 0 {
+		d.Error(a.Expr.Range(), "Not a count", "%s is a whole number from 0 to %d.", a.Name, most)
+		return 0
+	}
+	n, _ := v.AsBigFloat().Int64()
+	return int(n)
 }
 
 func (d *decoder) flag(a *hcl.Attribute) bool {
@@ -166,7 +188,7 @@ func (d *decoder) stringList(a *hcl.Attribute) (values []string, ranges []hcl.Ra
 		return nil, nil
 	}
 	for _, item := range items {
-		if v, ok := d.constant(item, cty.String, `"id"`); ok {
+		if v, ok := d.constant(item, cty.String, cmp.Or(examples[a.Name], `"id"`)); ok {
 			values = append(values, v.AsString())
 			ranges = append(ranges, item.Range())
 		}

@@ -42,7 +42,7 @@ func (s *Set) WriteDiagnostics(w io.Writer, diags Diagnostics, width uint, color
 // Problem makes a diagnostic about an attribute of the viewlet or lookup of
 // that name; with an empty name, attr is postgres.url, postgres.slot,
 // postgres.publication, redis.url or redis.prefix. A block that lacks the
-// attribute is pointed at itself. An offset of 0 or more is one in bytes into
+// attribute is pointed at itself, a derived one at the query that it follows from. An offset of 0 or more is one in bytes into
 // the attribute's value, such as a query, and is pointed at in the file as
 // well as can be; -1 means all of it.
 func (s *Set) Problem(name, attr string, offset int, severity Severity, summary, detail string) *Diagnostic {
@@ -51,7 +51,11 @@ func (s *Set) Problem(name, attr string, offset int, severity Severity, summary,
 		name = "the " + name
 	}
 	d := &Diagnostic{Severity: severity, Summary: summary, Detail: detail}
-	if b, ok := s.blocks[name]; ok {
+	b, ok := s.blocks[name]
+	if origin := s.origins[b.at.Filename]; origin != "" {
+		return s.Problem(origin, "query", -1, severity, summary, detail)
+	}
+	if ok {
 		d.Subject = b.at.Ptr()
 		if a := b.attrs[attr]; a != nil {
 			d.Subject = s.within(a, offset, offset).Ptr()

@@ -22,7 +22,8 @@ func (s *Set) Fingerprint(viewletName string) string {
 	facts := struct {
 		Viewlet Viewlet
 		Rules   []string
-	}{Viewlet: *v}
+		Reading string `json:",omitempty"`
+	}{Viewlet: *v, Reading: s.readings[viewletName]}
 	if v.Template != nil {
 		t := *v.Template
 		t.Path = "" // moving all files elsewhere changes no fragment

@@ -40,7 +40,6 @@ type decoder struct {
 	source.Problems
 	*Set
 	folders template.Folders
-	tables  []tableBlock
 }
 
 // files reads all blocks. Without ok a file is broken, and what refers to its
@@ -69,11 +68,12 @@ func (d *decoder) files(path string) (ok bool) {
 // lookups are known.
 func (d *decoder) resolve() {
 	for _, t := range d.tables {
-		d.names.Refresh(t.rule, t.refresh.Expr, &d.Problems)
+		r := t.rule
+		d.names.Refresh(&r, t.refresh.Expr, &d.Problems)
 		if t.when != nil {
-			d.names.When(t.rule, t.when.Expr, &d.Problems)
+			d.names.When(&r, t.when.Expr, &d.Problems)
 		}
-		d.rules = append(d.rules, t.rule)
+		d.rules = append(d.rules, &r)
 	}
 }
 

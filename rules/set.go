@@ -27,15 +27,25 @@ type Set struct {
 	viewlets map[string]*Viewlet
 	names    resolve.Names
 	blocks   map[string]block // by name of viewlet or lookup
-	rules    []*rule.Rule
+	tables   []tableBlock
+	rules    []*rule.Rule // of the tables, in their order
 	matcher  *match.Matcher
+
+	origins  map[string]string // the viewlet that a file was derived from, by the file's name
+	readings map[string]string // by viewlet
+
+	identities []Identity
 }
 
 // Postgres is the postgres block. Empty fields were not given.
 type Postgres struct{ URL, Slot, Publication string }
 
 // Redis is the redis block. Empty fields were not given.
-type Redis struct{ URL, Prefix string }
+type Redis struct {
+	URL, Prefix string
+	// WaitReplicas is how many replicas are to have what is confirmed.
+	WaitReplicas int
+}
 
 // Viewlet is one query and a template.
 type Viewlet struct {
@@ -57,6 +67,19 @@ type Viewlet struct {
 	// keeping its last good bytes. Left out of a fingerprint where it is false,
 	// so that those from before it are still right.
 	DeleteFailed bool `json:",omitempty"`
+	// Written leaves the viewlet to the rules that are written: none is derived.
+	Written bool `json:"-"`
+	// Ignored are the tables and functions that the query reads and whose changes
+	// the author does not mind, as the rules name them: name or schema.name.
+	Ignored []viewlet.TableName `json:"-"`
+}
+
+// Ignores reports whether the author of the viewlet does not mind changes of
+// the table or function.
+func (v *Viewlet) Ignores(name viewlet.TableName) bool {
+	return slices.ContainsFunc(v.Ignored, func(i viewlet.TableName) bool {
+		return i.Name == name.Name && (i.Schema == "" || i.Schema == name.Schema)
+	})
 }
 
 // What a Set is made of. Each says more where it is at home.
@@ -67,6 +90,7 @@ type (
 	Expansion = rule.Expansion
 	Step      = rule.Step
 	Ref       = rule.Ref
+	Identity  = catalog.Identity
 )
 
 // Offset turns the position in an error message of Postgres, which counts
@@ -120,14 +144,20 @@ func (s *Set) Suggest(name string) string {
 // called again, but not while Match runs.
 func (s *Set) Bind(tables map[viewlet.TableName]*viewlet.Table, columns map[string][]string) Diagnostics {
 	s.matcher.Bind(tables)
-	return catalog.Compare(s.rules, &s.names, tables, columns)
+	diags, identities := catalog.Compare(s.rules, &s.names, tables, columns)
+	s.identities = identities
+	return append(s.atQueries(diags), s.idle()...)
 }
+
+// Identities gives the tables that need another replica identity before the
+// rules can be followed, as Bind found them.
+func (s *Set) Identities() []Identity { return s.identities }
 
 // CheckTypes says which columns, given as arguments, do not fit the params that
 // they stand for. params gives the types' OIDs of the params of a viewlet or a
 // lookup, or nil where they are unknown. It is for a Set that is bound.
 func (s *Set) CheckTypes(params func(name string) []uint32) Diagnostics {
-	return catalog.CompareTypes(s.rules, params)
+	return s.atQueries(catalog.CompareTypes(s.rules, params))
 }
 
 // Match appends what the change makes stale to dst, each Refresh once. Rules

@@ -16,22 +16,40 @@ import (
 
 // tableBlock is a table block whose expressions are still to be read.
 type tableBlock struct {
-	rule          *rule.Rule
+	rule          rule.Rule
 	refresh, when *hcl.Attribute
 }
 
 func (d *decoder) table(b *hcl.Block) {
-	r := &rule.Rule{At: b.DefRange, Label: b.LabelRanges[0]}
+	r := &rule.Rule{At: b.DefRange, Label: b.LabelRanges[0], Why: d.why(b)}
 	attrs, ok := d.attributes(b)
-	name, err := parseTableName(b.Labels[0])
-	if err != nil {
-		d.Error(r.Label, "Bad table name", "%q is no name of a table: %s. Write \"products\" or \"shop.products\"; a name that has a dot or a quote itself stands in quotes: \"\\\"odd.name\\\"\".", b.Labels[0], err)
-	}
+	r.Text = d.blockText(b, attrs)
+	name, named := d.tableName(b.Labels[0], r.Label)
 	r.Table = name
 	d.operations(r, attrs["on"])
-	if ok && err == nil {
-		d.tables = append(d.tables, tableBlock{r, attrs["refresh"], attrs["when"]})
+	if ok && named {
+		d.tables = append(d.tables, tableBlock{*r, attrs["refresh"], attrs["when"]})
 	}
+}
+
+func (d *decoder) tableName(label string, at hcl.Range) (name viewlet.TableName, ok bool) {
+	name, err := parseTableName(label)
+	if err != nil {
+		d.Error(at, "Bad table name", "%q is no name of a table: %s. Write \"products\" or \"shop.products\"; a name that has a dot or a quote itself stands in quotes: \"\\\"odd.name\\\"\".", label, err)
+	}
+	return name, err == nil
+}
+
+// tableNames reads ["products", "shop.settings"].
+func (d *decoder) tableNames(a *hcl.Attribute) []viewlet.TableName {
+	var names []viewlet.TableName
+	labels, ranges := d.stringList(a)
+	for i, label := range labels {
+		if name, ok := d.tableName(label, ranges[i]); ok {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // operations reads on = ["insert", "update", "delete"]: all when it is absent.

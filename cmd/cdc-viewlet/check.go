@@ -34,16 +34,15 @@ func (a *app) check(ctx context.Context, offline bool) error {
 	set, diags := rules.Load(a.config)
 	if diags.HasErrors() {
 		a.tell(set, diags)
-		return a.verdict(set, diags, "")
+		return a.verdict(set, diags, 0, "")
 	}
-	diags = append(diags, set.Check()...)
-	against := "not compared with a database"
+	against, tables := "not compared with a database", len(set.TableNames())
 	var lacks error
 	if offline {
 		_, problems := render.New(nil, set, a.maxFragment)
-		diags = append(diags, asDiagnostics(set, problems)...)
+		diags = append(append(diags, set.Check()...), asDiagnostics(set, problems)...)
 	} else {
-		found, err := a.checkDatabase(ctx, set, &lacks)
+		in, err := a.checkDatabase(ctx, set, &lacks)
 		if err != nil {
 			a.tell(set, diags)
 			var usage *usageError
@@ -52,8 +51,8 @@ func (a *app) check(ctx context.Context, offline bool) error {
 			}
 			return err
 		}
-		diags = append(diags, found...)
-		against = "compared with the database"
+		diags = append(diags, in.diags...)
+		set, against, tables = in.set, "compared with the database", len(in.tables)
 	}
 	a.tell(set, diags)
 	if lacks != nil {
@@ -63,12 +62,12 @@ func (a *app) check(ctx context.Context, offline bool) error {
 		fmt.Fprintf(a.stdout, "%s: the rules are ok, and the server lacks what stands above\n", a.config)
 		return errReported
 	}
-	return a.verdict(set, diags, against)
+	return a.verdict(set, diags, tables, against)
 }
 
 // checkDatabase compares the rules with the catalog. What the server lacks for
 // streaming goes to lacks.
-func (a *app) checkDatabase(ctx context.Context, set *rules.Set, lacks *error) (rules.Diagnostics, error) {
+func (a *app) checkDatabase(ctx context.Context, set *rules.Set, lacks *error) (*inspection, error) {
 	db, err := a.openDatabase(ctx, set)
 	if err != nil {
 		return nil, err
@@ -78,27 +77,32 @@ func (a *app) checkDatabase(ctx context.Context, set *rules.Set, lacks *error) (
 	if err != nil {
 		return nil, err
 	}
-	in, err := a.inspect(ctx, set, db, cfg)
+	in, err := a.inspect(ctx, set, db, cfg, nil)
 	if err != nil {
 		return nil, err
 	}
+	scans, err := in.renderer.CheckLookups(ctx)
+	if err != nil {
+		return nil, err
+	}
+	in.diags = append(in.diags, asDiagnostics(in.set, scans)...)
 	err = replication.Preflight(ctx, cfg, in.tables)
 	var problems replication.Problems
 	if errors.As(err, &problems) {
 		*lacks, err = problems, nil
 	}
-	return in.diags, err
+	return in, err
 }
 
 // verdict sums up on stdout.
-func (a *app) verdict(set *rules.Set, diags rules.Diagnostics, against string) error {
+func (a *app) verdict(set *rules.Set, diags rules.Diagnostics, tables int, against string) error {
 	failures, warnings := rules.Count(diags)
 	if failures > 0 {
 		fmt.Fprintf(a.stdout, "%s: %s, %s\n", a.config, count(failures, "error"), count(warnings, "warning"))
 		return errReported
 	}
 	fmt.Fprintf(a.stdout, "%s: ok, %s, %s, %s; %s\n", a.config, count(len(set.Viewlets), "viewlet"),
-		count(len(set.TableNames()), "table"), count(warnings, "warning"), against)
+		count(tables, "table"), count(warnings, "warning"), against)
 	return nil
 }
 

@@ -40,28 +40,32 @@ type daemon struct {
 
 // edition is one set of rules, compiled, and the tables that it names.
 type edition struct {
-	set      *rules.Set
-	renderer *render.Renderer
-	tables   []viewlet.Table
-	cfg      replication.Config
+	*inspection
+	written *rules.Set // before anything was derived
+	cfg     replication.Config
+	// schema marks what the queries read in the database, as it was before the
+	// rules were derived; empty: not known.
+	schema string
+	said   string // what was last told of a schema that the rules do not fit
 }
 
 // prepare compares rules with the database and tells what is wrong with them;
-// errReported if they cannot be used.
+// errReported beside what there is if they cannot be used.
 func (a *app) prepare(ctx context.Context, set *rules.Set, db *render.Database) (*edition, error) {
 	cfg, err := a.replicationConfig(set)
 	if err != nil {
 		return nil, err
 	}
-	in, err := a.inspect(ctx, set, db, cfg)
+	in, err := a.inspect(ctx, set, db, cfg, nil)
 	if err != nil {
 		return nil, err
 	}
-	a.tell(set, in.diags)
+	a.tell(in.set, in.diags)
+	ed := &edition{inspection: in, written: set, cfg: cfg}
 	if in.diags.HasErrors() {
-		return nil, errReported
+		return ed, errReported
 	}
-	return &edition{set: set, renderer: in.renderer, tables: in.tables, cfg: cfg}, nil
+	return ed, nil
 }
 
 // errReload ends a session because there are new rules.
@@ -114,25 +118,35 @@ func (d *daemon) reloadable(ctx context.Context, reload <-chan struct{}) error {
 	sessionCtx, end := context.WithCancel(ctx)
 	defer end()
 	done := make(chan error, 1)
-	go func() { done <- d.session(sessionCtx) }()
+	go func() {
+		defer end() // nothing else goes on when it has ended
+		done <- d.session(sessionCtx)
+	}()
+	tick := time.NewTicker(schemaEvery)
+	defer tick.Stop()
 	for {
+		var next *edition
 		select {
 		case err := <-done:
 			return err
+		case <-tick.C:
+			if next = d.followSchema(sessionCtx); next == nil {
+				continue
+			}
 		case <-reload:
-			next, err := d.nextEdition(ctx)
-			if err != nil {
+			var err error
+			if next, err = d.nextEdition(ctx); err != nil {
 				d.app.log.Error("rules not reloaded, the old ones stay in force", "err", err)
 				continue
 			}
 			d.app.log.Info("rules reloaded", "viewlets", len(next.set.Viewlets))
-			end()
-			<-done
-			d.mu.Lock()
-			d.current = next
-			d.mu.Unlock()
-			return errReload
 		}
+		end()
+		<-done
+		d.mu.Lock()
+		d.current = next
+		d.mu.Unlock()
+		return errReload
 	}
 }
 
@@ -141,7 +155,7 @@ func (d *daemon) nextEdition(ctx context.Context) (*edition, error) {
 	if err != nil {
 		return nil, errors.New("the rules have mistakes")
 	}
-	if set.Redis != d.edition().set.Redis || set.Postgres != d.edition().set.Postgres {
+	if set.Redis != d.edition().written.Redis || set.Postgres != d.edition().written.Postgres {
 		return nil, errors.New("the postgres or redis block has changed; restart for that")
 	}
 	next, err := d.app.prepare(ctx, set, d.db)

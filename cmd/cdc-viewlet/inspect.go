@@ -15,36 +15,42 @@ import (
 
 // inspection is the rules compared with the database.
 type inspection struct {
+	*derived
 	tables   []viewlet.Table // that the rules name, each once
 	renderer *render.Renderer
 	diags    rules.Diagnostics
 }
 
-// inspect binds the rules to the database's catalog and compiles what they
-// say. What is wrong with the rules is in the diagnostics; an error is the
-// world's.
-func (a *app) inspect(ctx context.Context, set *rules.Set, db *render.Database, cfg replication.Config) (*inspection, error) {
+// inspect derives what follows from the rules' queries, binds all to the
+// database's catalog and compiles what they say. What is wrong with the rules is
+// in the diagnostics; an error is the world's. before has what followed the last
+// time, or nothing.
+func (a *app) inspect(ctx context.Context, written *rules.Set, db *render.Database, cfg replication.Config, before map[string]rules.Derivation) (*inspection, error) {
 	conn, err := replication.Connect(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	found, err := replication.Tables(ctx, conn, set.TableNames())
+	in := &inspection{}
+	if in.derived, err = a.derive(ctx, conn, written, db, before); err != nil {
+		return nil, err
+	}
+	set := in.set
+	in.diags = append(in.derived.diags, set.Check()...)
+	catalog, err := tablesOf(ctx, conn, set)
 	if err != nil {
 		return nil, err
 	}
-	in := &inspection{}
-	catalog := make(map[viewlet.TableName]*viewlet.Table, len(found))
 	once := map[uint32]bool{}
-	for name, table := range found {
-		catalog[name] = &table
+	for _, table := range catalog {
 		if !once[table.OID] {
 			once[table.OID] = true
-			in.tables = append(in.tables, table)
+			in.tables = append(in.tables, *table)
 		}
 	}
 	var problems []render.Problem
 	in.renderer, problems = render.New(db, set, a.maxFragment)
+	problems = append(problems, in.problems...)
 	more, columns, err := in.renderer.Check(ctx)
 	if err != nil {
 		return nil, err
@@ -58,6 +64,19 @@ func (a *app) inspect(ctx context.Context, set *rules.Set, db *render.Database, 
 	in.diags = append(in.diags, denied...)
 	in.diags = append(in.diags, asDiagnostics(set, append(problems, more...))...)
 	return in, nil
+}
+
+// tablesOf reads what the catalog says of the tables that the rules name.
+func tablesOf(ctx context.Context, conn *pgconn.PgConn, set *rules.Set) (map[viewlet.TableName]*viewlet.Table, error) {
+	found, err := replication.Tables(ctx, conn, set.TableNames())
+	if err != nil {
+		return nil, err
+	}
+	tables := make(map[viewlet.TableName]*viewlet.Table, len(found))
+	for name, table := range found {
+		tables[name] = &table
+	}
+	return tables, nil
 }
 
 // asDiagnostics puts what the renderer found at the lines it is about.
@@ -96,6 +115,9 @@ func describe(p render.Problem) (summary, detail string, offset int) {
 		if pg.Hint != "" {
 			detail += " " + sentence(pg.Hint)
 		}
+	}
+	if p.Title != "" {
+		summary = p.Title
 	}
 	if p.Hint != "" {
 		detail += " " + sentence(p.Hint)

@@ -2,34 +2,68 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/cdc-viewlet/cdc-viewlet/derive"
-	"github.com/cdc-viewlet/cdc-viewlet/render"
 	"github.com/cdc-viewlet/cdc-viewlet/rules"
-	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
 )
 
-func (a *app) planCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "plan",
-		Short: "derive rules from the viewlets' queries",
-		Long: `Lets Postgres analyse each viewlet's query, and prints the table and lookup blocks
-that follow from it, as they can stand in rules.hcl. A table block that is written
-there already is left as it is. What no rule follows is told on stderr, with what
-to write instead.`,
-		Example: `  cdc-viewlet plan
-  cdc-viewlet plan -c viewlets.hcl >> viewlets.hcl`,
-		Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.plan(cmd.Context()) },
-	}
+// planFlags say what of the plan is asked for.
+type planFlags struct {
+	derived, dot         bool
+	table, old, new, row string
 }
 
-func (a *app) plan(ctx context.Context) error {
+func (a *app) planCommand() *cobra.Command {
+	var f planFlags
+	cmd := &cobra.Command{
+		Use:   "plan",
+		Short: "print the rules in force, or what a change refreshes",
+		Long: `Prints the rules in force as they could stand in rules.hcl: those that are written
+there, each with its place, and those that follow from the viewlets' queries, each
+with the equalities that it comes from. What is not followed is told on stderr, with
+what to write instead.
+
+With --table it prints which fragments a change of one row refreshes, and why. Give
+the row before, after, or both, as JSON; columns in neither are as the database has
+them. --row-of takes the row from the database, by its primary key (5, or 5,en).`,
+		Example: `  cdc-viewlet plan
+  cdc-viewlet plan --derived >> rules.hcl
+  cdc-viewlet plan --dot | dot -Tsvg -o rules.svg
+  cdc-viewlet plan --table categories --old '{"id":5,"name":"Oak"}' --new '{"id":5,"name":"Ash"}'
+  cdc-viewlet plan --table categories --row-of 5 --new '{"name":"Ash"}'`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.plan(cmd.Context(), f) },
+	}
+	cmd.Flags().BoolVar(&f.derived, "derived", false, "leave out the rules that are written")
+	cmd.Flags().BoolVar(&f.dot, "dot", false, "print the graph of tables, lookups and viewlets for Graphviz")
+	cmd.Flags().StringVar(&f.table, "table", "", "the table of which a row changes")
+	cmd.Flags().StringVar(&f.old, "old", "", "the row before the change, as a JSON object; without it the row is new")
+	cmd.Flags().StringVar(&f.new, "new", "", "the row after the change, as a JSON object; without it the row is deleted")
+	cmd.Flags().StringVar(&f.row, "row-of", "", "take the row from the database, by its primary key")
+	return cmd
+}
+
+func (f planFlags) check() error {
+	change := f.old != "" || f.new != "" || f.row != ""
+	switch {
+	case change && f.table == "":
+		return usagef("whose row? Write --table categories")
+	case f.table != "" && !change:
+		return usagef("which change of %s? Write --old and --new with JSON, or --row-of with the row's primary key", f.table)
+	case f.table != "" && (f.dot || f.derived):
+		return usagef("--table asks for one change; leave out --dot and --derived")
+	}
+	return nil
+}
+
+func (a *app) plan(ctx context.Context, f planFlags) error {
+	if err := f.check(); err != nil {
+		return err
+	}
 	set, err := a.loadRules()
 	if err != nil {
 		return err
@@ -39,56 +73,62 @@ func (a *app) plan(ctx context.Context) error {
 		return err
 	}
 	defer db.Close()
-	queries := make([]*rules.Query, len(set.Viewlets))
-	for i, v := range set.Viewlets {
-		queries[i] = v.Query
-	}
-	analysed, catalog, err := db.Analyse(ctx, queries...)
+	cfg, err := a.replicationConfig(set)
 	if err != nil {
 		return err
 	}
-	var text strings.Builder
-	var problems []render.Problem
-	for i, v := range set.Viewlets {
-		blocks, found := derived(set, v, analysed[i], catalog)
-		text.WriteString(blocks)
-		problems = append(problems, found...)
-	}
-	if _, err := fmt.Fprint(a.stdout, text.String()); err != nil {
+	in, err := a.inspect(ctx, set, db, cfg, nil)
+	if err != nil {
 		return err
 	}
-	diags := asDiagnostics(set, problems)
-	a.tell(set, diags)
-	if diags.HasErrors() {
+	switch {
+	case f.table != "":
+		return a.planChange(ctx, in, db, f)
+	case f.dot:
+		err = writeDot(a.stdout, in.set, f.derived)
+	default:
+		err = writePlan(a.stdout, in, f.derived)
+	}
+	if err != nil {
+		return err
+	}
+	a.tell(in.set, in.diags)
+	if in.diags.HasErrors() {
 		return errReported
 	}
 	return nil
 }
 
-// derived gives the blocks derived for one viewlet, and what they leave out.
-func derived(set *rules.Set, v *rules.Viewlet, query render.Analysed, catalog *derive.Catalog) (blocks string, problems []render.Problem) {
-	if query.Err != nil {
-		return "", []render.Problem{{Viewlet: v, Attr: "query", Err: query.Err}}
-	}
-	r, err := derive.Derive(derive.Query{
-		Viewlet: v.Name, Params: v.Params, Tree: query.Tree,
-		Written: func(t viewlet.TableName) bool { return set.Refreshes(t, v.Name) },
-	}, catalog)
-	if err != nil {
-		return "", []render.Problem{{Viewlet: v, Attr: "query", Err: err}}
-	}
-	for _, l := range r.Limits {
-		if (l.Name == "all" && v.All != nil) || (l.Params != nil && set.Refreshes(l.Table, v.Name)) {
-			continue
+// writePlan prints the rules in force.
+func writePlan(w io.Writer, in *inspection, derivedOnly bool) error {
+	var text strings.Builder
+	if !derivedOnly {
+		for _, r := range in.set.InForce() {
+			if r.At != "" {
+				fmt.Fprintf(&text, "# written: %s\n%s\n\n", r.At, r.HCL)
+			}
 		}
-		problems = append(problems, render.Problem{Viewlet: v, Attr: "query", Err: errors.New(l.String()), Warning: true})
+		for _, block := range in.set.WrittenLookups() {
+			text.WriteString(block + "\n\n")
+		}
 	}
-	if len(r.Rules) == 0 {
-		return "", problems
+	for _, v := range in.set.Viewlets {
+		one := in.from[v.Name]
+		if one.All != "" && v.All != nil && v.All.SQL == one.All {
+			fmt.Fprintf(&text, "# derived: %s has all = %q\n\n", v.Name, one.All)
+		}
+		if one.Blocks != "" {
+			text.WriteString(one.Blocks + "\n")
+		}
 	}
-	text := derive.HCL(r.Rules) + "\n"
-	if v.All == nil && r.All != "" {
-		text = fmt.Sprintf("# derived: %s has all = %q\n\n%s", v.Name, r.All, text)
+	_, err := io.WriteString(w, strings.TrimSuffix(text.String(), "\n"))
+	return err
+}
+
+// called is a rule for people.
+func called(r rules.InForce) string {
+	if r.At == "" {
+		return "derived: " + r.Why
 	}
-	return text, problems
+	return "written: " + r.At
 }

@@ -82,7 +82,6 @@ func (a *app) run(ctx context.Context, addr string) error {
 // openDaemon opens what a daemon needs and compares the rules with the
 // database.
 func (a *app) openDaemon(ctx context.Context, set *rules.Set) (*daemon, func(), error) {
-	a.tell(set, set.Check())
 	store, err := a.openCache(ctx, set)
 	if err != nil {
 		return nil, nil, err

@@ -54,6 +54,14 @@ func (a *app) status(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	db, err := a.openDatabase(ctx, set)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if set, err = a.inForce(ctx, set, db); err != nil {
+		return err
+	}
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	healthy := writeSlot(w, cfg, slot)
 	writeRedis(w, redis, state)

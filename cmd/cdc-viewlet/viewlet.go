@@ -32,6 +32,10 @@ func (a *app) openViewlet(ctx context.Context, name string) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
+	if set, err = a.inForce(ctx, set, db); err != nil {
+		db.Close()
+		return nil, err
+	}
 	r, problems := render.New(db, set, a.maxFragment)
 	if diags := asDiagnostics(set, problemsOf(problems, name)); diags.HasErrors() {
 		a.tell(set, diags)

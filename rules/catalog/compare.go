@@ -2,7 +2,9 @@
 package catalog
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -17,12 +19,21 @@ import (
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
 )
 
+// Identity is a table that needs another replica identity for rules to be
+// followed: FULL, or the default one.
+//
+// https://www.postgresql.org/docs/current/sql-altertable.html#SQL-ALTERTABLE-REPLICA-IDENTITY
+type Identity struct {
+	Table *viewlet.Table
+	Full  bool
+}
+
 // Compare says what the catalog's tables lack of what the rules, each bound to
 // its table, ask of them. tables are all that there are, for suggestions.
 // columns names those that each lookup's query selects; a lookup that is
 // missing is not checked.
-func Compare(rules []*rule.Rule, names *resolve.Names, tables map[viewlet.TableName]*viewlet.Table, columns map[string][]string) hcl.Diagnostics {
-	c := &comparison{Names: names, rules: rules, columns: columns, seen: map[uint32]bool{}}
+func Compare(rules []*rule.Rule, names *resolve.Names, tables map[viewlet.TableName]*viewlet.Table, columns map[string][]string) (hcl.Diagnostics, []Identity) {
+	c := &comparison{Names: names, rules: rules, columns: columns, seen: map[uint32]bool{}, needed: map[uint32]Identity{}}
 	for name, t := range tables {
 		if t != nil {
 			c.tables = append(c.tables, name.String())
@@ -32,7 +43,9 @@ func Compare(rules []*rule.Rule, names *resolve.Names, tables map[viewlet.TableN
 	for _, r := range rules {
 		c.rule(r)
 	}
-	return c.Sorted()
+	needed := slices.Collect(maps.Values(c.needed))
+	slices.SortFunc(needed, func(a, b Identity) int { return cmp.Compare(a.Table.OID, b.Table.OID) })
+	return c.Sorted(), needed
 }
 
 type comparison struct {
@@ -42,6 +55,7 @@ type comparison struct {
 	tables  []string // their names
 	columns map[string][]string
 	seen    map[uint32]bool // the tables checked, by OID
+	needed  map[uint32]Identity
 }
 
 func (c *comparison) rule(r *rule.Rule) {
@@ -139,7 +153,12 @@ func (c *comparison) argument(r *rule.Rule, read rule.Column) (of viewlet.TableC
 	if !ok || read.Side == rule.NewSide || oldSent(r, of) || !r.On[viewlet.Update] && !r.On[viewlet.Delete] {
 		return of, ok
 	}
-	c.Error(read.At, "Old value is not sent", "Postgres does not send the old value of %s.%s, so the fragment that the row belonged to would stay as it is. %s Or write new.%s if rows never leave it, and never go.", r.Table, of.Name, identityFull(r), of.Name)
+	c.identity(r.Bound, true)
+	instead := fmt.Sprintf("Or write new.%s if rows never leave it, and never go.", of.Name)
+	if r.Why != "" {
+		instead = "`cdc-viewlet setup --replica-identity` does it for all such tables."
+	}
+	c.Error(read.At, "Old value is not sent", "Postgres does not send the old value of %s.%s, so the fragment that the row belonged to would stay as it is. %s %s", r.Table, of.Name, identityFull(r), instead)
 	return of, false
 }
 

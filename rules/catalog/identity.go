@@ -21,12 +21,24 @@ func (c *comparison) publishable(r *rule.Rule) {
 	c.partition(r)
 	switch {
 	case t.Identity == viewlet.IdentityNothing:
+		c.identity(t, len(t.PrimaryKey) == 0)
 		c.Error(r.Label, "Table has no replica identity", "%s has REPLICA IDENTITY NOTHING, so Postgres would refuse every UPDATE and DELETE once the table is published. Give it its primary key back: %sDEFAULT; or without one: %sFULL;", r.Table, alter, alter)
 	case t.Identity == viewlet.IdentityIndex && !identified(t):
+		c.identity(t, len(t.PrimaryKey) == 0)
 		c.Error(r.Label, "Table has no replica identity", "The index that is the replica identity of %s is gone, so Postgres would refuse every UPDATE and DELETE once the table is published. Give it another: %sDEFAULT; or without a primary key: %sFULL;", r.Table, alter, alter)
 	case t.Identity == viewlet.IdentityDefault && len(t.PrimaryKey) == 0:
+		c.identity(t, true)
 		c.Error(r.Label, "Table has no primary key", "%s has no primary key, so Postgres would refuse every UPDATE and DELETE once the table is published. Add one, or let the whole old row identify it: %sFULL;", r.Table, alter)
 	}
+}
+
+// identity notes that a table needs another replica identity, FULL or the
+// default one.
+func (c *comparison) identity(t *viewlet.Table, full bool) {
+	if slices.ContainsFunc(t.Columns, func(of viewlet.TableColumn) bool { return of.Virtual }) {
+		return // identityFull says why
+	}
+	c.needed[t.OID] = Identity{Table: t, Full: full || c.needed[t.OID].Full}
 }
 
 func unpublishable(t *viewlet.Table) (what string) {

@@ -1,6 +1,8 @@
 package rule
 
 import (
+	"maps"
+
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
@@ -53,15 +55,19 @@ func Columns(e hclsyntax.Expression, in Scope, p *source.Problems) (columns []Co
 	return columns, ok
 }
 
-// ColumnOf reads x, new.x, old.x, and new["odd name"].
+// ColumnOf reads x, new.x, old.x, and new["odd name"]; row["odd name"] is a
+// bare one.
 func ColumnOf(t hcl.Traversal, p *source.Problems) (c Column, ok bool) {
 	root, at := t.RootName(), t.SourceRange()
-	side, twoSided := map[string]Side{"new": NewSide, "old": OldSide}[root]
+	side, parted := map[string]Side{"new": NewSide, "old": OldSide}[root]
+	if root == "row" && len(t) > 1 {
+		parted = true
+	}
 	switch {
-	case !twoSided && len(t) > 1:
+	case !parted && len(t) > 1:
 		p.Error(at, "Not a column", "%s is a column, and has no parts. A column of one side is new.%s or old.%s; a JSON column is opened with jsondecode(%s).", root, root, root, root)
 		return c, false
-	case !twoSided:
+	case !parted:
 		return Column{Name: root, At: at}, true
 	case len(t) < 2:
 		p.Error(at, "Which column?", "%s is a whole row. Name the column: %s.id.", root, root)
@@ -90,24 +96,20 @@ func ColumnOf(t hcl.Traversal, p *source.Problems) (c Column, ok bool) {
 // Context is what an expression is evaluated in: the columns that it reads,
 // each with what value gives for it, and the functions.
 func Context(functions map[string]function.Function, columns []Column, value func(Column) cty.Value) *hcl.EvalContext {
-	vars := make(map[string]cty.Value, len(columns)+2)
+	vars := make(map[string]cty.Value, len(columns)+3)
 	var sides [OldSide + 1]map[string]cty.Value
 	for _, c := range columns {
-		if c.Side == BareSide {
-			vars[c.Name] = value(c)
-			continue
-		}
 		if sides[c.Side] == nil {
 			sides[c.Side] = map[string]cty.Value{}
 		}
 		sides[c.Side][c.Name] = value(c)
 	}
-	if sides[NewSide] != nil {
-		vars["new"] = cty.ObjectVal(sides[NewSide])
+	for side, name := range []string{BareSide: "row", NewSide: "new", OldSide: "old"} {
+		if sides[side] != nil {
+			vars[name] = cty.ObjectVal(sides[side])
+		}
 	}
-	if sides[OldSide] != nil {
-		vars["old"] = cty.ObjectVal(sides[OldSide])
-	}
+	maps.Copy(vars, sides[BareSide])
 	return &hcl.EvalContext{Variables: vars, Functions: functions}
 }
 

@@ -22,6 +22,8 @@ type Rule struct {
 	Changed   []Column             // what When asks of changed; without a name: any
 	Calls     []*Call
 	Source    string // on and when as written
+	Text      string // the whole block as HCL
+	Why       string // what a derived rule comes from; empty: it was written
 }
 
 // IsAbout reports whether the rule names the relation. What it was bound to is

@@ -71,6 +71,11 @@ func (f Files) Parse(name string, p *Problems) (body hcl.Body, ok bool) {
 	return hcl.EmptyBody(), false
 }
 
+// ParseText is Parse for text that is in no file.
+func (f Files) ParseText(src []byte, name string, p *Problems) (body hcl.Body, ok bool) {
+	return f.parse(src, name, false, p)
+}
+
 func (f Files) parse(src []byte, name string, isJSON bool, p *Problems) (body hcl.Body, ok bool) {
 	parse := json.Parse
 	if !isJSON {
