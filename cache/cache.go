@@ -23,6 +23,9 @@ type Config struct {
 	URL string
 	// Prefix begins every key and the channel. Default: "viewlet:".
 	Prefix string
+	// WaitReplicas is how many replicas, of each primary, must have all that
+	// was written before SaveLSN returns. Default: none.
+	WaitReplicas int
 	// GuardTTL is how long a guard outlives the write that it guards: longer
 	// than any render may take. Default: 10 minutes.
 	GuardTTL time.Duration
@@ -40,18 +43,19 @@ type Config struct {
 // with Redis, and may be called again after an error. An error of Redis or of
 // the way to it is, or wraps, a *Problem.
 type Cache struct {
-	rdb     redis.UniversalClient
-	addr    string // for messages
-	names   names
-	tls     bool
-	cluster bool // a script's keys must share a slot
-	guard   time.Duration
-	timeout time.Duration
-	perCall int // the most fragments in one script call
-	failed  failedSet
-	sweeps  sweeps
-	run     atomic.Pointer[runs] // when the State was read; nil: it was not
-	scripts struct{ store, keep, state, fail *redis.Script }
+	rdb      redis.UniversalClient
+	addr     string // for messages
+	names    names
+	tls      bool
+	cluster  bool // a script's keys must share a slot
+	guard    time.Duration
+	timeout  time.Duration
+	replicas int // that must have what SaveLSN notes
+	perCall  int // the most fragments in one script call
+	failed   failedSet
+	sweeps   sweeps
+	run      atomic.Pointer[runs] // when the State was read; nil: it was not
+	scripts  struct{ store, keep, state, fail *redis.Script }
 }
 
 // Open connects to Redis and reads which fragments are failed. It writes
@@ -83,6 +87,8 @@ func connect(ctx context.Context, rdb redis.UniversalClient, addr string, cfg Co
 		guard:   cmp.Or(cfg.GuardTTL, 10*time.Minute),
 		timeout: cmp.Or(cfg.Timeout, 10*time.Second),
 		perCall: 100,
+
+		replicas: cfg.WaitReplicas,
 	}
 	c.scripts.store = redis.NewScript(storeLua)
 	c.scripts.keep = redis.NewScript(keepLua)

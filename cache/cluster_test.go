@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -137,5 +138,46 @@ func TestClusterPrimaryRestarted(t *testing.T) {
 	}
 	if s := must(c.State(t.Context()))(t); !s.Elsewhere || s.LSN != 5 {
 		t.Errorf("got %+v", s)
+	}
+}
+
+// With WaitReplicas nothing counts as saved that a replica has not got.
+func TestWaitReplicas(t *testing.T) {
+	g := startGroup(t, sandbox.StartRedisSentinel)
+	replica := g.Servers[1]
+	open := func(n int) *Cache {
+		t.Helper()
+		c := must(Open(t.Context(), Config{URL: g.URL(), WaitReplicas: n, Timeout: 2 * time.Second}))(t)
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	c := open(1)
+	if err := c.SaveState(t.Context(), State{System: "1"}); err != nil {
+		t.Fatal(err)
+	}
+	for lsn := range viewlet.LSN(50) {
+		must(c.SaveLSN(t.Context(), lsn))(t)
+		if got, err := replica.Do(t.Context(), "HGET", "viewlet:@state", "lsn"); got != lsn.String() {
+			t.Fatalf("the replica has %q, %v after %v was saved", got, err, lsn)
+		}
+	}
+	_, err := open(2).SaveLSN(t.Context(), 60)
+	wantProblem(t, err, "save LSN: redis mymaster of", "1 of 2 replicas have", "lower wait_replicas")
+}
+
+// In a cluster each primary is asked.
+func TestWaitReplicasOfCluster(t *testing.T) {
+	g := startCluster(t)
+	c := must(Open(t.Context(), Config{URL: g.URL(), WaitReplicas: 1, Timeout: time.Second}))(t)
+	defer c.Close()
+	if err := c.SaveState(t.Context(), State{System: "1"}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := c.SaveLSN(t.Context(), 1)
+	wantProblem(t, err, "0 of 1 replicas have", "lower wait_replicas")
+	for _, r := range g.Servers {
+		if n, err := r.Do(t.Context(), "DBSIZE"); err != nil || n == "0" {
+			t.Errorf("a primary was not asked: it has %s keys, %v", n, err)
+		}
 	}
 }

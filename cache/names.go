@@ -21,6 +21,9 @@ func (n names) guard(k viewlet.Key) string {
 	return n.prefix + "@lsn:{" + n.prefix + k.Viewlet + k.Args + "}"
 }
 
+// wait is a key of no meaning, of which there is one for every slot.
+func (n names) wait(i int) string { return fmt.Sprintf("%s@wait:{%d}", n.prefix, i) }
+
 // check tells whether a fragment and its guard share a slot: for lack of a
 // brace in the prefix, or because the prefix itself has the hash tag of all.
 func (n names) check(cluster bool) error {

@@ -110,6 +110,7 @@ func (c *Cache) remedies() []remedy {
 		{"it cannot save to disk and so refuses writes: see its log, and its disk", []string{"MISCONF"}},
 		{"a script runs for too long, not one of these: SCRIPT KILL ends it", []string{"BUSY"}},
 		{"start its replicas, or lower min-replicas-to-write", []string{"NOREPLICAS"}},
+		{"start its replicas, or lower wait_replicas in the redis block", []string{errReplicas}},
 		{"see whether its primary is up", []string{"MASTERDOWN"}},
 		{"repair the cluster: CLUSTER INFO tells which slots are missing", []string{"CLUSTERDOWN"}},
 		{"this is a node of a Redis Cluster: write redis+cluster:// instead of redis://", []string{"MOVED ", "CROSSSLOT"}},
@@ -139,4 +140,4 @@ const clusterRights = " +cluster|slots +command"
 
 // rights are all commands that this package uses, in scripts too.
 const rights = "+eval +evalsha +get +set +del +unlink +exists +pexpire +persist +publish +scan " +
-	"+hget +hset +hdel +hgetall +hscan +hexists +multi +exec +ping +info +subscribe +unsubscribe +select"
+	"+hget +hset +hdel +hgetall +hscan +hexists +multi +exec +ping +info +wait +subscribe +unsubscribe +select"

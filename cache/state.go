@@ -107,11 +107,15 @@ func (c *Cache) SaveState(ctx context.Context, s State) error {
 // SaveLSN notes that everything committed before lsn is in Redis, and gives
 // what was noted before. If that is less than the caller last saved, Redis has
 // lost writes, such as by a restart from an old file. ErrEmpty, and nothing is
-// written, if it has lost them all.
+// written, if it has lost them all. With Config.WaitReplicas it is an error when
+// the replicas do not have it, too, within half of the timeout.
 func (c *Cache) SaveLSN(ctx context.Context, lsn viewlet.LSN) (before viewlet.LSN, err error) {
 	was, err := c.setState(ctx, "lsn", lsn.String())
 	if err == nil {
 		before, err = viewlet.ParseLSN(was)
+	}
+	if err == nil && c.replicas > 0 {
+		err = c.awaitReplicas(ctx)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("save LSN: %w", err)

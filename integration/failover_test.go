@@ -78,6 +78,33 @@ func TestSentinelFailoverLosesWrites(t *testing.T) {
 	p.stop(t)
 }
 
+// wait_replicas: what a replica has not got is not confirmed.
+func TestWaitReplicas(t *testing.T) {
+	t.Parallel()
+	s := smallSite(t, startPostgres(t))
+	writeFiles(t, s.dir, map[string]string{"rules/redis.hcl": "redis { wait_replicas = 1 }"})
+	url, servers := startRedisGroup(t, sandbox.StartRedisSentinel)
+	primary, replica := servers[0], servers[1]
+	p := s.run(t, "--redis", url)
+	quiet(t, s.db)
+	if err := replica.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	psql(t, s.db, "UPDATE t SET n = 'x' WHERE id = 1")
+	written := mark(t, s.db)
+	s.redis = primary
+	s.awaits(t, "v:1", "one x")
+	p.says(t, "0 of 1 replicas have what was written")
+	if now := confirmed(t, s.db); now >= written {
+		t.Errorf("%v is confirmed, and no replica has it", now)
+	}
+	if err := replica.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	quiet(t, s.db)
+	p.stop(t)
+}
+
 // A primary of a cluster comes back without its data.
 func TestClusterLosesAPrimary(t *testing.T) {
 	t.Parallel()
