@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -210,5 +211,51 @@ func TestRedisDownIsToldOnce(t *testing.T) {
 	if n := strings.Count(p.stderr.String(), "level=WARN"); n > 2 {
 		t.Errorf("%d warnings of one outage", n)
 	}
+	p.stop(t)
+}
+
+// keep = "requested": what was asked for stays, and stays fresh, through all
+// that renders everything; nothing else comes.
+func TestRequestedStays(t *testing.T) {
+	t.Parallel()
+	s := smallSite(t, startPostgres(t))
+	rules := strings.Replace(smallRules, "all      =", "keep = \"requested\"\n  all =", 1)
+	writeFiles(t, s.dir, map[string]string{"rules/rules.hcl": rules})
+	p := s.run(t, "--http", "127.0.0.1:0")
+	url := urlOf(t, p)
+	for id := range 3 {
+		get(t, fmt.Sprintf("%s/viewlet/v/%d", url, id+1))
+	}
+	holds := func(after, form string) {
+		t.Helper()
+		quiet(t, s.db)
+		got := fragments(t, s.redis)
+		for id := 1; id <= 3; id++ {
+			key := fmt.Sprint("v:", id)
+			if want := fmt.Sprintf(form, id); got[key] != want {
+				t.Errorf("after %s %s is %q, want %q", after, key, got[key], want)
+			}
+			if ttl := s.redis.client.PTTL(t.Context(), "viewlet:"+key).Val(); ttl != -1 {
+				t.Errorf("after %s %s has %v to live", after, key, ttl)
+			}
+		}
+		if len(got) != 3 {
+			t.Errorf("after %s there are %d fragments", after, len(got))
+		}
+	}
+	holds("the requests", "one n%d")
+	psql(t, s.db, "UPDATE t SET n = 'x' || id")
+	holds("a change", "one x%d")
+	writeFiles(t, s.dir, map[string]string{"rules/v.txt": "two {{.n}}"})
+	p.signal(t, syscall.SIGHUP)
+	p.says(t, "rules reloaded")
+	s.awaits(t, "v:1", "two x1")
+	s.awaits(t, "v:3", "two x3")
+	holds("a new template", "two x%d")
+	p.stop(t)
+	psql(t, s.db, "SELECT pg_drop_replication_slot($1)", s.db.slot)
+	psql(t, s.db, "UPDATE t SET n = 'y' || id")
+	p = s.run(t)
+	holds("a gap", "two y%d")
 	p.stop(t)
 }
