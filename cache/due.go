@@ -32,7 +32,7 @@ func (c *Cache) Due(ctx context.Context, name string, now time.Time, yield func(
 	if c.failed.of(name) == 0 {
 		return next, nil
 	}
-	n := 0
+	n, since := 0, c.failed.since()
 	err = c.scanFailed(ctx, name, func(pairs []string) error {
 		var keys []viewlet.Key
 		for i := 0; i+1 < len(pairs); i += 2 {
@@ -57,7 +57,7 @@ func (c *Cache) Due(ctx context.Context, name string, now time.Time, yield func(
 	if err != nil {
 		return next, fmt.Errorf("read failures of %s: %w", name, err)
 	}
-	c.failed.recount(name, n)
+	c.failed.recount(name, n, since)
 	return next, nil
 }
 
@@ -69,7 +69,7 @@ func (c *Cache) recount(ctx context.Context) error {
 	}
 	names, counts := make(map[string]struct{}), make(map[string]int)
 	many := false
-	c.failed.begin()
+	since := c.failed.begin()
 	err := c.scanFailed(ctx, "", func(pairs []string) error {
 		for i := 0; i+1 < len(pairs); i += 2 {
 			of, args, _ := strings.Cut(pairs[i], ":")
@@ -83,6 +83,6 @@ func (c *Cache) recount(ctx context.Context) error {
 		}
 		return nil
 	})
-	c.failed.end(names, counts, many, err)
+	c.failed.end(since, names, counts, many, err)
 	return err
 }

@@ -19,6 +19,8 @@ type failedSet struct {
 	names  map[string]struct{}
 	many   bool           // more than are remembered, and none is
 	counts map[string]int // fragments, by viewlet
+	// changes counts those of counts: what was read meanwhile is none to trust.
+	changes int
 	// added since a count of all began; nil: none is under way
 	added   map[string]struct{}
 	counted time.Time
@@ -61,7 +63,10 @@ func (s *failedSet) count(name string, n int) {
 	if s.counts == nil {
 		s.counts = make(map[string]int)
 	}
-	s.counts[name] = max(0, s.counts[name]+n)
+	if n != 0 {
+		s.counts[name] = max(0, s.counts[name]+n)
+		s.changes++
+	}
 }
 
 // may reports whether the name may be failed.
@@ -93,11 +98,20 @@ func (s *failedSet) all() map[string]int {
 	return some
 }
 
-// recount corrects a viewlet's count.
-func (s *failedSet) recount(name string, n int) {
+// since tells the changes so far.
+func (s *failedSet) since() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.counts[name] = n
+	return s.changes
+}
+
+// recount corrects a viewlet's count, unless there were changes since.
+func (s *failedSet) recount(name string, n, since int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.changes == since {
+		s.counts[name] = n
+	}
 }
 
 // outdated reports, to one caller, that all are to be counted again.
@@ -112,13 +126,14 @@ func (s *failedSet) outdated(now time.Time) bool {
 }
 
 // begin and end enclose a count of all.
-func (s *failedSet) begin() {
+func (s *failedSet) begin() (since int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.added = make(map[string]struct{})
+	return s.changes
 }
 
-func (s *failedSet) end(names map[string]struct{}, counts map[string]int, many bool, err error) {
+func (s *failedSet) end(since int, names map[string]struct{}, counts map[string]int, many bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	added := s.added
@@ -127,7 +142,10 @@ func (s *failedSet) end(names map[string]struct{}, counts map[string]int, many b
 		s.counted = time.Time{}
 		return
 	}
-	if s.names, s.counts, s.many = names, counts, many; many {
+	if s.changes == since {
+		s.counts = counts
+	}
+	if s.names, s.many = names, many; many {
 		s.names = nil
 	}
 	for name := range added {

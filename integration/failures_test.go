@@ -9,26 +9,30 @@ import (
 	"time"
 )
 
-// failing is the small site with a function in its query, which fails for the
-// row 7 without any row's being changed.
+// failing is the small site with a function in its query that fails for the row
+// 7, or takes long for what is called late, as a table says that no rule knows.
 func failing(t testing.TB, attributes string) *site {
 	t.Helper()
 	s := smallSite(t, startPostgres(t))
 	writeFiles(t, s.dir, map[string]string{"rules/rules.hcl": strings.NewReplacer(
-		"SELECT n FROM", "SELECT shown(n) AS n FROM", "all      =", attributes+"\n  all =").Replace(smallRules)})
-	works(t, s.db)
+		"SELECT n FROM", "SELECT shown(n) AS n FROM", "all      =", attributes+"\n  derive = false\n  all =").Replace(smallRules)})
+	psql(t, s.db, `CREATE TABLE spoilt (how text);
+		CREATE FUNCTION shown(n text) RETURNS text LANGUAGE plpgsql STABLE AS $$BEGIN
+			IF n LIKE '%7' AND EXISTS (SELECT FROM spoilt WHERE how = 'fail') THEN RAISE 'not this one'; END IF;
+			IF n = 'late' AND EXISTS (SELECT FROM spoilt WHERE how = 'slow') THEN PERFORM pg_sleep(60); END IF;
+			RETURN n;
+		END $$`)
 	return s
 }
 
 func works(t testing.TB, db *database) {
 	t.Helper()
-	psql(t, db, "CREATE OR REPLACE FUNCTION shown(n text) RETURNS text LANGUAGE sql STABLE AS 'SELECT n'")
+	psql(t, db, "DELETE FROM spoilt")
 }
 
 func fails(t testing.TB, db *database) {
 	t.Helper()
-	psql(t, db, `CREATE OR REPLACE FUNCTION shown(n text) RETURNS text LANGUAGE plpgsql STABLE AS $$
-		BEGIN IF n LIKE '%7' THEN RAISE 'not this one'; END IF; RETURN n; END $$`)
+	psql(t, db, "INSERT INTO spoilt VALUES ('fail')")
 }
 
 func (s *site) failed(t testing.TB, name string) bool {
@@ -80,8 +84,7 @@ func TestTimedOutFragmentIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	s := failing(t, "")
 	p := s.run(t, "--statement-timeout", "300ms")
-	psql(t, s.db, `CREATE OR REPLACE FUNCTION shown(n text) RETURNS text LANGUAGE sql STABLE AS
-		$$SELECT CASE WHEN n = 'late' THEN pg_sleep(60)::text ELSE n END$$; UPDATE t SET n = 'late' WHERE id = 1`)
+	psql(t, s.db, "INSERT INTO spoilt VALUES ('slow'); UPDATE t SET n = 'late' WHERE id = 1")
 	quiet(t, s.db) // it holds nothing
 	s.want(t, "v:1", "one n1")
 	if !s.failed(t, "v:1") {
@@ -131,6 +134,7 @@ func TestManyFailedFragments(t *testing.T) {
 		"rules/rules.hcl": `
 			viewlet "v" {
 			  params = ["id"]
+			  derive = false
 			  query  = "SELECT n, (SELECT n FROM bad) AS bad FROM t WHERE id = @id"
 			  body   = "{{if .bad}}{{index .rows 5}}{{end}}{{.n}}"
 			  all    = "SELECT id FROM t"
