@@ -46,9 +46,9 @@ func TestRedisFaults(t *testing.T) {
 		},
 		{
 			name:   "a replica",
-			begin:  func() { try(r.client.SlaveOf(ctx, "127.0.0.1", "1").Err()) },
+			begin:  func() { try(r.client.ReplicaOf(ctx, "127.0.0.1", "1").Err()) },
 			during: func() { met("READONLY") },
-			end:    func() { try(r.client.SlaveOf(ctx, "NO", "ONE").Err()) },
+			end:    func() { try(r.client.ReplicaOf(ctx, "NO", "ONE").Err()) },
 		},
 		{
 			name:   "full",
