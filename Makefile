@@ -5,13 +5,18 @@ GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 5s
 PACKAGES ?= ./...
+KILLS ?= 1000
+SEED ?= 0
+ROWS ?= 5000000
+LOAD ?= 1h
+MAJORS ?= 14 15 16 17 18
 export FUZZTIME
 ifdef PGBIN
 export PGBIN := $(abspath $(PGBIN))
 endif
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test servers check fmt race fuzz bench cover compose clean
+.PHONY: help build demo test servers check fmt race fuzz chaos matrix bench cover compose clean
 
 help: ## list what make can do
 	@echo 'make TARGET, where TARGET is'
@@ -43,6 +48,13 @@ race: servers ## the tests with the race detector; PACKAGES=./rules for some of 
 
 fuzz: ## every fuzz target, for FUZZTIME each
 	@scripts/fuzz.sh
+
+chaos: servers ## what make test does for seconds, for hours: KILLS=1000 SEED=0 ROWS=5000000 LOAD=1h
+	$(GO) test ./integration -run '^(TestChaos|TestHugeTransactionInBoundedMemory|TestSlotMovesUnderGaplessLoad)$$' -v -count 1 -timeout 12h \
+		-args -chaos-kills $(KILLS) -chaos-seed $(SEED) -huge-rows $(ROWS) -gapless $(LOAD)
+
+matrix: servers ## the tests with servers, on each Postgres; MAJORS="15 17" for some of them
+	scripts/matrix.sh $(MAJORS)
 
 bench: servers ## the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem $(PACKAGES)

@@ -25,7 +25,8 @@ type Announcement struct {
 // appendAnnouncement appends the JSON that an Announcement of f has. It is
 // made for every fragment stored, so what is common has a short way.
 func appendAnnouncement(dst []byte, f *viewlet.Fragment, key string) ([]byte, error) {
-	args, err := f.Key.Split(nil)
+	var few [4]string // as many as fit need no memory
+	args, err := f.Key.Split(few[:0])
 	if err != nil {
 		return nil, fmt.Errorf("announce fragment: %w", err)
 	}
@@ -43,7 +44,7 @@ func appendAnnouncement(dst []byte, f *viewlet.Fragment, key string) ([]byte, er
 	dst = append(dst, `,"deleted":`...)
 	dst = strconv.AppendBool(dst, f.Body == nil)
 	dst = append(dst, `,"lsn":"`...)
-	dst = append(dst, f.LSN.String()...)
+	dst = f.LSN.Append(dst)
 	return append(dst, `"}`...), nil
 }
 

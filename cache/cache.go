@@ -54,8 +54,8 @@ type Cache struct {
 	perCall  int // the most fragments in one script call
 	failed   failedSet
 	sweeps   sweeps
-	run      atomic.Pointer[runs] // when the State was read; nil: it was not
-	scripts  struct{ store, keep, state, fail *redis.Script }
+	holder   atomic.Pointer[holder] // as which we took the State; nil: we did not
+	scripts  struct{ store, keep, mend, state, fail *redis.Script }
 }
 
 // Open connects to Redis and reads which fragments are failed. It writes
@@ -92,6 +92,7 @@ func connect(ctx context.Context, rdb redis.UniversalClient, addr string, cfg Co
 	}
 	c.scripts.store = redis.NewScript(storeLua)
 	c.scripts.keep = redis.NewScript(keepLua)
+	c.scripts.mend = redis.NewScript(mendLua)
 	c.scripts.state = redis.NewScript(stateLua)
 	c.scripts.fail = redis.NewScript(failLua)
 	err := c.names.check(cluster)

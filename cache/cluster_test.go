@@ -62,6 +62,7 @@ func TestCluster(t *testing.T) {
 		if err := c.SaveState(t.Context(), State{System: "1", Timeline: 1}); err != nil {
 			t.Error(err)
 		}
+		checkVerifying(t, c, all)
 		if err := c.ForgetGuards(t.Context()); err != nil {
 			t.Error(err)
 		}
@@ -75,6 +76,43 @@ func TestCluster(t *testing.T) {
 			t.Errorf("prefix %q is accepted", prefix)
 			_ = c.Close()
 		}
+	}
+}
+
+// checkVerifying looks at all the keys, which hold their index, and mends two.
+func checkVerifying(t *testing.T, c *Cache, all []viewlet.Key) {
+	t.Helper()
+	there := map[string]bool{}
+	err := c.Walk(t.Context(), "v:", func(names []string) error {
+		for _, name := range names {
+			there[name] = true
+		}
+		return nil
+	})
+	if err != nil || len(there) != len(all) {
+		t.Errorf("Walk gave %d, %v", len(there), err)
+	}
+	enough, calls := errors.New("enough"), 0
+	if err := c.Walk(t.Context(), "", func([]string) error { calls++; return enough }); !errors.Is(err, enough) || calls != 1 {
+		t.Errorf("Walk called %d times, and gave %v", calls, err)
+	}
+	held := must(c.Held(t.Context(), all))(t)
+	for i, f := range held {
+		if string(f.Body) != fmt.Sprint(i) || f.LSN != 5 || f.Err != nil {
+			t.Fatalf("%s: got %+v", all[i], f)
+		}
+	}
+	if got := must(c.Absent(t.Context(), append(keys(t, "v:x"), all...)))(t); !reflect.DeepEqual(got, keys(t, "v:x")) {
+		t.Errorf("absent are %v", got)
+	}
+	held[1].Body = []byte("was another")
+	fresh := []viewlet.Fragment{fragment(t, "v:0", 6, "mended"), fragment(t, "v:1", 6, "mended"), fragment(t, "v:2", 6, "-")}
+	if got := must(c.Mend(t.Context(), held[:3], fresh, Options{}))(t); !reflect.DeepEqual(got, []Outcome{Written, Refused, Deleted}) {
+		t.Errorf("Mend gave %q", got)
+	}
+	must(c.Store(t.Context(), []viewlet.Fragment{broken(t, "v:7", 6)}, Options{}))(t)
+	if got := must(c.Faults(t.Context(), []string{"v:6", "v:7"}))(t); got[0] != nil || got[1] == nil {
+		t.Errorf("Faults gave %v", got)
 	}
 }
 
@@ -109,7 +147,7 @@ func TestClusterPrimaryRestarted(t *testing.T) {
 	g := startCluster(t)
 	c := must(Open(t.Context(), Config{URL: g.URL()}))(t)
 	defer c.Close()
-	must(c.State(t.Context()))(t)
+	must(c.Take(t.Context()))(t)
 	if err := c.SaveState(t.Context(), State{System: "1", Timeline: 1}); err != nil {
 		t.Fatal(err)
 	}

@@ -46,6 +46,7 @@ func (f Failure) encode() (note []byte, since string) {
 	return bytes.TrimSuffix(text, []byte("}")), f.At.Format(time.RFC3339Nano)
 }
 
+// decodeFailure takes what it cannot read for the error itself.
 func decodeFailure(text string) Failure {
 	var f Failure
 	if err := json.Unmarshal([]byte(text), &f); err != nil {

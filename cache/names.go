@@ -24,6 +24,12 @@ func (n names) guard(k viewlet.Key) string {
 // wait is a key of no meaning, of which there is one for every slot.
 func (n names) wait(i int) string { return fmt.Sprintf("%s@wait:{%d}", n.prefix, i) }
 
+// pair gives both, in one piece of memory.
+func (n names) pair(k viewlet.Key) (fragment, guard string) {
+	guard = n.guard(k)
+	return guard[len(n.prefix)+len("@lsn:{") : len(guard)-len("}")], guard
+}
+
 // check tells whether a fragment and its guard share a slot: for lack of a
 // brace in the prefix, or because the prefix itself has the hash tag of all.
 func (n names) check(cluster bool) error {

@@ -278,6 +278,10 @@ func everything(t *testing.T, c *Cache) {
 	must(c.Keep(ctx, all, 1))(t)
 	must(c.Stale(ctx, all, 1))(t)
 	failures(t, c)
+	must(c.Faults(ctx, []string{"v:1"}))(t)
+	must(c.Absent(ctx, all))(t)
+	must(c.Mend(ctx, must(c.Held(ctx, all))(t), []viewlet.Fragment{fragment(t, "v:1", 1, "a")}, Options{TTL: time.Minute}))(t)
+	must(c.Reached(ctx))(t)
 	allKeys(t, c, "v")
 	if body, found, err := c.Get(ctx, one); err != nil || !found || string(body) != "a" {
 		t.Errorf("got %q, %v, %v", body, found, err)
@@ -285,6 +289,7 @@ func everything(t *testing.T, c *Cache) {
 	for verb, err := range map[string]error{
 		"ping":             c.Ping(ctx),
 		"sweep":            c.Sweep(ctx, "v", func([]viewlet.Key, []string) error { return nil }),
+		"walk":             c.Walk(ctx, "v", func([]string) error { return nil }),
 		"delete orphans":   c.DeleteOrphans(ctx, []string{c.RedisKey(one)}),
 		"save state":       c.SaveState(ctx, State{System: "1"}),
 		"save fingerprint": c.SaveFingerprint(ctx, "v", "x"),
@@ -302,6 +307,7 @@ func everything(t *testing.T, c *Cache) {
 	must(c.SaveLSN(ctx, 1))(t)
 	must(c.State(ctx))(t)
 	must(c.Due(ctx, "v", time.Now(), nil))(t)
+	must(c.Take(ctx))(t)
 }
 
 func TestTLS(t *testing.T) {

@@ -59,29 +59,26 @@ func runID(info string) string {
 	return id
 }
 
-// lastRuns are those that were asked last.
-func (c *Cache) lastRuns() runs {
-	if known := c.run.Load(); known != nil {
-		return *known
+// stillHeld gives the holder, with the runs that are to be noted with what is
+// written now, and the one that the script must find itself in; empty: any.
+// ErrEmpty when a Cluster has lost a primary since the State was taken; one that
+// is new has lost nothing.
+func (c *Cache) stillHeld(ctx context.Context) (by holder, within string, err error) {
+	took := c.holder.Load()
+	if took == nil {
+		return holder{}, "", nil
 	}
-	return nil
-}
-
-// stillRuns gives those that are to be noted with what is written now, and the
-// one that the script finds itself in; empty: any. ErrEmpty when a Cluster has
-// lost a primary since the State was read; one that is new has lost nothing.
-func (c *Cache) stillRuns(ctx context.Context) (noted runs, within string, err error) {
-	last := c.lastRuns()
-	if last == nil || !c.cluster {
-		return last, last.String(), nil
+	if !c.cluster {
+		return *took, took.runs.String(), nil
 	}
 	now, err := c.runs(ctx)
 	if err != nil {
-		return nil, "", err
+		return holder{}, "", err
 	}
-	if !now.include(last.String()) {
-		return nil, "", ErrEmpty
+	if !now.include(took.runs.String()) {
+		return holder{}, "", ErrEmpty
 	}
-	c.run.Store(&now)
-	return now, "", nil
+	by = holder{took.session, now}
+	c.holder.CompareAndSwap(took, &by) // not if it was taken again meanwhile
+	return by, "", nil
 }

@@ -62,9 +62,10 @@ func (c *Cache) Clear(ctx context.Context) (int, error) {
 }
 
 // scan yields the keys that match, sorted and each once, one SCAN at a time
-// and one call at a time.
+// and one call at a time. There may be none.
 func (c *Cache) scan(ctx context.Context, match string, yield func([]string) error) error {
 	var one sync.Mutex
+	var stop error // yield's, of whatever node
 	return c.eachNode(ctx, func(node redis.Cmdable) error {
 		for cursor := uint64(0); ; {
 			var found []string
@@ -76,11 +77,12 @@ func (c *Cache) scan(ctx context.Context, match string, yield func([]string) err
 				return err
 			}
 			slices.Sort(found)
-			if found = slices.Compact(found); len(found) > 0 {
-				one.Lock()
-				err = yield(found)
-				one.Unlock()
+			one.Lock()
+			if stop == nil {
+				stop = yield(slices.Compact(found))
 			}
+			err = stop
+			one.Unlock()
 			if err != nil || cursor == 0 {
 				return err
 			}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -60,6 +61,23 @@ func startServer(t testing.TB, args ...string) *server {
 }
 
 func (s *server) url() string { return "unix://" + s.sock }
+
+// processor is how much processor time the server has taken.
+func (s *server) processor(t testing.TB) (took time.Duration) {
+	t.Helper()
+	info, err := s.raw.InfoMap(t.Context(), "cpu").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{"used_cpu_user", "used_cpu_sys"} {
+		seconds, err := strconv.ParseFloat(info["CPU"][part], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		took += time.Duration(seconds * float64(time.Second))
+	}
+	return took
+}
 
 // open opens a Cache there.
 func (s *server) open(t testing.TB, cfg Config) *Cache {

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"crypto/rand"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -20,6 +21,9 @@ var stateLua string
 // written there, or it has lost everything; or that Redis was restarted or
 // failed over since the State was read, and may have lost what was written last.
 var ErrEmpty = errors.New("redis holds no state: it is new, was emptied, restarted or failed over")
+
+// ErrTaken says that somebody else has taken the State since.
+var ErrTaken = errors.New("another daemon has taken the state in redis")
 
 // State is what the fragments in Redis were rendered from.
 type State struct {
@@ -40,28 +44,61 @@ type State struct {
 
 const fingerprintPrefix = "viewlet:"
 
-// State reads the state; when there is none its System is empty. From then on
-// what is saved of it is refused if Redis was restarted or failed over: a
-// process that begins from a file, or was a replica, may lack what was written
-// last.
+// State reads the state; when there is none its System is empty.
 func (c *Cache) State(ctx context.Context) (State, error) {
-	s := State{Fingerprints: make(map[string]string), Cluster: c.cluster}
 	runs, err := c.runs(ctx)
-	var fields map[string]string
-	if err == nil {
-		err = c.exchange(ctx, func(ctx context.Context) (err error) {
-			fields, err = c.rdb.HGetAll(ctx, c.names.state()).Result()
-			return err
-		})
+	if err != nil {
+		return State{}, fmt.Errorf("read state: %w", err)
 	}
+	return c.readState(ctx, runs)
+}
+
+// Take is State for who will save it. From then on what others save is refused
+// with ErrTaken, until they take it again: a daemon that hung while another took
+// over its slot knows nothing of what happened since. And what we save is refused
+// if Redis was restarted or failed over: a process that begins from a file, or was
+// a replica, may lack what was written last.
+func (c *Cache) Take(ctx context.Context) (State, error) {
+	holder := holder{session: rand.Text()}
+	err := c.exchange(ctx, func(ctx context.Context) error {
+		return c.rdb.HSet(ctx, c.names.state(), sessionField, holder.session).Err()
+	})
+	if err == nil {
+		holder.runs, err = c.runs(ctx)
+	}
+	if err != nil {
+		return State{}, fmt.Errorf("take state: %w", err)
+	}
+	s, err := c.readState(ctx, holder.runs)
+	if err == nil {
+		c.holder.Store(&holder)
+	}
+	return s, err
+}
+
+// holder is who took the state: nobody, while it is zero.
+type holder struct {
+	session string // in the state since
+	runs    runs   // that had the data then, or at the last save
+}
+
+const sessionField = "session"
+
+// readState reads what is in those runs.
+func (c *Cache) readState(ctx context.Context, in runs) (State, error) {
+	s := State{Fingerprints: make(map[string]string), Cluster: c.cluster}
+	var fields map[string]string
+	err := c.exchange(ctx, func(ctx context.Context) (err error) {
+		fields, err = c.rdb.HGetAll(ctx, c.names.state()).Result()
+		return err
+	})
 	if err == nil && fields["system"] != "" {
 		err = s.decode(fields)
-		s.Elsewhere = !runs.include(fields["run"])
+		s.Elsewhere = !in.include(fields["run"])
 	}
 	if err != nil {
 		return State{}, fmt.Errorf("read state: %w", err)
 	}
-	c.run.Store(&runs)
 	return s, nil
 }
 
@@ -81,36 +118,49 @@ func (s *State) decode(fields map[string]string) error {
 	return err
 }
 
-// SaveState replaces the state, fingerprints and all.
+// Reached is the State's LSN alone; zero when there is no State.
+func (c *Cache) Reached(ctx context.Context) (viewlet.LSN, error) {
+	var lsn viewlet.LSN
+	err := c.exchange(ctx, func(ctx context.Context) error {
+		text, err := c.rdb.HGet(ctx, c.names.state(), "lsn").Result()
+		if errors.Is(err, redis.Nil) {
+			return nil
+		}
+		if err == nil {
+			lsn, err = viewlet.ParseLSN(text)
+		}
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read state: %w", err)
+	}
+	return lsn, nil
+}
+
+// SaveState replaces the state, fingerprints and all. ErrTaken, and nothing is
+// written, if somebody else took it; ErrEmpty if it is gone since it was taken.
 func (c *Cache) SaveState(ctx context.Context, s State) error {
 	fields := []any{
 		"system", s.System, "timeline", s.Timeline, "slot", s.Slot,
-		"database", s.Database, "lsn", s.LSN.String(), "run", c.lastRuns().String(),
+		"database", s.Database, "lsn", s.LSN.String(),
 	}
 	for name, fingerprint := range s.Fingerprints {
 		fields = append(fields, fingerprintPrefix+name, fingerprint)
 	}
-	err := c.exchange(ctx, func(ctx context.Context) error {
-		_, err := c.rdb.TxPipelined(ctx, func(tx redis.Pipeliner) error {
-			tx.Del(ctx, c.names.state())
-			tx.HSet(ctx, c.names.state(), fields...)
-			return nil
-		})
-		return err
-	})
-	if err != nil {
+	if _, err := c.setState(ctx, "anew", fields...); err != nil {
 		return fmt.Errorf("save state: %w", err)
 	}
 	return nil
 }
 
-// SaveLSN notes that everything committed before lsn is in Redis, and gives
-// what was noted before. If that is less than the caller last saved, Redis has
-// lost writes, such as by a restart from an old file. ErrEmpty, and nothing is
-// written, if it has lost them all. With Config.WaitReplicas it is an error when
-// the replicas do not have it, too, within half of the timeout.
+// SaveLSN notes that everything committed before lsn is in Redis, unless more is
+// noted already, and gives what was noted before. If that is less than the caller
+// last saved, Redis has lost writes, such as by a restart from an old file.
+// ErrEmpty, and nothing is written, if it has lost them all; ErrTaken if somebody
+// else took the state. With Config.WaitReplicas it is an error when the replicas
+// do not have it, too, within half of the timeout.
 func (c *Cache) SaveLSN(ctx context.Context, lsn viewlet.LSN) (before viewlet.LSN, err error) {
-	was, err := c.setState(ctx, "lsn", lsn.String())
+	was, err := c.setState(ctx, "onward", "lsn", lsn.String())
 	if err == nil {
 		before, err = viewlet.ParseLSN(was)
 	}
@@ -124,9 +174,9 @@ func (c *Cache) SaveLSN(ctx context.Context, lsn viewlet.LSN) (before viewlet.LS
 }
 
 // SaveFingerprint notes that all of a viewlet is in Redis as the fingerprint
-// says. ErrEmpty, and nothing is written, if there is no State.
+// says. ErrEmpty or ErrTaken, and nothing is written, as with SaveLSN.
 func (c *Cache) SaveFingerprint(ctx context.Context, name, fingerprint string) error {
-	if _, err := c.setState(ctx, fingerprintPrefix+name, fingerprint); err != nil {
+	if _, err := c.setState(ctx, "field", fingerprintPrefix+name, fingerprint); err != nil {
 		return fmt.Errorf("save fingerprint of %s: %w", name, err)
 	}
 	return nil
@@ -143,17 +193,26 @@ func (c *Cache) DropFingerprint(ctx context.Context, name string) error {
 	return nil
 }
 
-func (c *Cache) setState(ctx context.Context, field, value string) (before string, err error) {
-	runs, within, err := c.stillRuns(ctx)
+// setState sets fields of the state, the way that state.lua knows by that word,
+// and gives what the first of them was.
+func (c *Cache) setState(ctx context.Context, how string, fields ...any) (before string, err error) {
+	by, within, err := c.stillHeld(ctx)
 	if err != nil {
 		return "", err
 	}
+	var reply []string
 	err = c.exchange(ctx, func(ctx context.Context) (err error) {
-		before, err = c.scripts.state.Run(ctx, c.rdb, []string{c.names.state()}, field, value, within, runs.String()).Text()
+		args := append([]any{within, by.runs.String(), by.session, how}, fields...)
+		reply, err = c.scripts.state.Run(ctx, c.rdb, []string{c.names.state()}, args...).StringSlice()
 		return err
 	})
-	if errors.Is(err, redis.Nil) {
-		err = ErrEmpty
+	switch {
+	case err != nil:
+		return "", err
+	case reply[0] == "gone":
+		return "", ErrEmpty
+	case reply[0] == "taken":
+		return "", ErrTaken
 	}
-	return before, err
+	return reply[1], nil
 }

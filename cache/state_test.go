@@ -4,11 +4,13 @@ import (
 	"errors"
 	"reflect"
 	"testing"
+
+	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
 )
 
 func TestState(t *testing.T) {
 	c, s := setup(t, Config{})
-	if got := must(c.State(t.Context()))(t); got.System != "" {
+	if got := must(c.Take(t.Context()))(t); got.System != "" {
 		t.Errorf("an empty Redis has %+v", got)
 	}
 	want := State{
@@ -29,7 +31,7 @@ func TestState(t *testing.T) {
 	save()
 	if got := must(s.raw.HGetAll(t.Context(), "viewlet:@state").Result())(t); !reflect.DeepEqual(got, map[string]string{
 		"system": "7388291834", "timeline": "3", "slot": "cdc_viewlet", "database": "shop", "lsn": "16/B374D848", "viewlet:product_teaser": "abc",
-		"run": must(c.runs(t.Context()))(t).String(),
+		"run": must(c.runs(t.Context()))(t).String(), "session": c.holder.Load().session,
 	}) {
 		t.Errorf("Redis has %v", got)
 	}
@@ -67,5 +69,65 @@ func TestStateLost(t *testing.T) {
 	}
 	if n := s.raw.DBSize(t.Context()).Val(); n != 0 {
 		t.Errorf("%d keys came back", n)
+	}
+}
+
+// A daemon that hung, and knows nothing of the one that took over from it, notes
+// nothing that is wrong by now.
+func TestStateTaken(t *testing.T) {
+	old, s := setup(t, Config{})
+	must(old.Take(t.Context()))(t)
+	state := State{System: "1", Slot: "s", Database: "d", LSN: 0x1_00000100, Fingerprints: map[string]string{"v": "x"}}
+	if err := old.SaveState(t.Context(), state); err != nil {
+		t.Fatal(err)
+	}
+	next := s.open(t, Config{})
+	if got := must(next.Take(t.Context()))(t); !reflect.DeepEqual(got, state) {
+		t.Errorf("got %+v, want %+v", got, state)
+	}
+	if before := must(next.SaveLSN(t.Context(), 0x1_00000200))(t); before != state.LSN {
+		t.Errorf("before it was %s, want %s", before, state.LSN)
+	}
+	for what, err := range map[string]error{
+		"SaveState":       old.SaveState(t.Context(), State{System: "1"}),
+		"SaveFingerprint": old.SaveFingerprint(t.Context(), "v", "old"),
+		"SaveLSN":         second(old.SaveLSN(t.Context(), 0x1_00000300)),
+	} {
+		if !errors.Is(err, ErrTaken) {
+			t.Errorf("%s gave %v, want ErrTaken", what, err)
+		}
+	}
+	state.LSN = 0x1_00000200
+	if got := must(s.open(t, Config{}).State(t.Context()))(t); !reflect.DeepEqual(got, state) {
+		t.Errorf("got %+v, want %+v", got, state)
+	}
+	must(old.Take(t.Context()))(t)
+	if _, err := old.SaveLSN(t.Context(), 0x1_00000300); err != nil {
+		t.Error(err)
+	}
+	s.raw.Del(t.Context(), "viewlet:@state")
+	if err := old.SaveState(t.Context(), state); !errors.Is(err, ErrEmpty) {
+		t.Errorf("SaveState after the state is gone gave %v, want ErrEmpty", err)
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// What is in Redis does not become less: a request that was thought lost may
+// arrive after the next.
+func TestLSNOnlyRises(t *testing.T) {
+	c, _ := setup(t, Config{})
+	if err := c.SaveState(t.Context(), State{System: "1", LSN: 0xF_00000000}); err != nil {
+		t.Fatal(err)
+	}
+	want := viewlet.LSN(0xF_00000000)
+	for _, lsn := range []viewlet.LSN{0xF_00000001, 0xE_FFFFFFFF, 0x10_00000000, 0xF_FFFFFFFF, 0x10_0000000A, 0x10_00000009, 0xABC_F0000000, 0xABC_E0000000} {
+		if before := must(c.SaveLSN(t.Context(), lsn))(t); before != want {
+			t.Errorf("before %s it was %s, want %s", lsn, before, want)
+		}
+		want = max(want, lsn)
+	}
+	if got := must(c.State(t.Context()))(t).LSN; got != want {
+		t.Errorf("in the end it is %s, want %s", got, want)
 	}
 }

@@ -159,29 +159,41 @@ func (c *Cache) write(ctx context.Context, fragments []viewlet.Fragment, outcome
 // storeCalls makes the script calls for the fragments that at indexes.
 func (c *Cache) storeCalls(fragments []viewlet.Fragment, at []int, how rule, ttl time.Duration) ([]*call, error) {
 	calls := c.group(at, func(i int) (viewlet.Key, int) { return fragments[i].Key, len(fragments[i].Body) })
-	ttl = (ttl + time.Millisecond - 1) / time.Millisecond
 	for _, call := range calls {
 		call.script = c.scripts.store
 		call.keys = make([]string, 0, 2*len(call.at))
-		call.args = append(make([]any, 0, 4+4*len(call.at)), c.guard.Milliseconds(), int64(ttl), string(how), c.names.channel())
+		call.args = append(make([]any, 0, 4+4*len(call.at)), c.guard.Milliseconds(), wholeMilliseconds(ttl), string(how), c.names.channel())
+		news := make([]byte, 0, 128*len(call.at)) // of all, one behind the other
+		var lsn any                               // most often that of all
+		var of viewlet.LSN
 		for _, i := range call.at {
 			f := fragments[i]
 			if f.Err != nil {
 				f.Body = nil
 			}
-			key, verb := c.names.fragment(f.Key), "set"
+			key, guard := c.names.pair(f.Key)
+			verb := "set"
 			if f.Body == nil {
 				verb = "del"
 			}
-			news, err := appendAnnouncement(nil, &f, key)
-			if err != nil {
+			if lsn == nil || f.LSN != of {
+				lsn, of = comparable16(f.LSN), f.LSN
+			}
+			before := len(news)
+			var err error
+			if news, err = appendAnnouncement(news, &f, key); err != nil {
 				return nil, err
 			}
-			call.keys = append(call.keys, key, c.names.guard(f.Key))
-			call.args = append(call.args, comparable16(f.LSN), verb, f.Body, news)
+			call.keys = append(call.keys, key, guard)
+			call.args = append(call.args, lsn, verb, f.Body, news[before:])
 		}
 	}
 	return calls, nil
+}
+
+// wholeMilliseconds rounds up: less than a millisecond is not for ever.
+func wholeMilliseconds(d time.Duration) int64 {
+	return int64((d + time.Millisecond - 1) / time.Millisecond)
 }
 
 // comparable16 gives an LSN as 16 hex digits, which sort as LSNs do.

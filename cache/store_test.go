@@ -353,9 +353,9 @@ func BenchmarkStore(b *testing.B) {
 	for _, equal := range []bool{false, true} {
 		for _, perCall := range []int{1, 10, 50, 100, 200} {
 			b.Run(fmt.Sprintf("equal=%v/percall=%d", equal, perCall), func(b *testing.B) {
-				c, _ := setup(b, Config{})
+				c, s := setup(b, Config{})
 				c.perCall = perCall
-				lsn := viewlet.LSN(0)
+				lsn, before := viewlet.LSN(0), s.processor(b)
 				for b.Loop() {
 					lsn++
 					fragments := make([]viewlet.Fragment, chunk)
@@ -372,6 +372,7 @@ func BenchmarkStore(b *testing.B) {
 					}
 				}
 				b.ReportMetric(float64(b.N*chunk)/b.Elapsed().Seconds(), "fragments/s")
+				b.ReportMetric((s.processor(b)-before).Seconds()*1e6/float64(b.N*chunk), "redis-µs/fragment")
 			})
 		}
 	}

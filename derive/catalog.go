@@ -1,7 +1,6 @@
 package derive
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 
@@ -33,8 +32,7 @@ type Relation struct {
 	System      bool   // a catalog, or in information_schema
 	RowSecurity bool
 	Columns     []Column // by attnum-1
-	// View is the tree of a view's query: pg_rewrite.ev_action.
-	View string
+	View        Tree     // of a view's query
 	// Root is the topmost partitioned table, under whose name the stream sends
 	// the changes; zero when the relation is not a partition.
 	Root viewlet.TableName
@@ -58,6 +56,20 @@ type Function struct {
 	Definition   string // identifies what it does; empty for those of Postgres
 }
 
+// widens reports whether an expression makes an integer of another one.
+func (c *Catalog) widens(e *node) bool {
+	f, args := c.Functions[e.oid("funcid")], e.list("args")
+	if !e.is("FUNCEXPR") || f == nil || f.Schema != "pg_catalog" || f.Name != "int2" && f.Name != "int4" && f.Name != "int8" || len(args) != 1 {
+		return false
+	}
+	for _, field := range []string{"vartype", "paramtype", "funcresulttype", "resulttype"} {
+		if typ := args[0].node.oid(field); typ != 0 {
+			return c.textForm(form{typ: typ}).typ == int8Type
+		}
+	}
+	return false
+}
+
 // Operator is what pg_operator says of an operator.
 type Operator struct {
 	Schema, Name string
@@ -74,15 +86,11 @@ type OIDs struct{ Relations, Functions, Operators, Types, Collations []uint32 }
 
 // References reads what the trees refer to. Those of the views among the
 // relations are trees to be read as well.
-func References(trees ...string) (OIDs, error) {
+func References(trees ...Tree) OIDs {
 	relations, functions, operators := oidSet{}, oidSet{}, oidSet{}
 	types, collations := oidSet{}, oidSet{}
-	for _, text := range trees {
-		tree, err := parseTree(text)
-		if err != nil {
-			return OIDs{}, fmt.Errorf("analyse query: %w", err)
-		}
-		tree.walk(func(n *node) bool {
+	for _, t := range trees {
+		t.root.walk(func(n *node) bool {
 			relations.add(n, "relid")
 			functions.add(n, functionFields...)
 			operators.add(n, "opno")
@@ -91,7 +99,7 @@ func References(trees ...string) (OIDs, error) {
 			return true
 		})
 	}
-	return OIDs{relations.sorted(), functions.sorted(), operators.sorted(), types.sorted(), collations.sorted()}, nil
+	return OIDs{relations.sorted(), functions.sorted(), operators.sorted(), types.sorted(), collations.sorted()}
 }
 
 // functionFields are where nodes keep the function that they call.
@@ -120,29 +128,59 @@ const (
 	int4Type        = 23
 	textType        = 25
 	oidType         = 26
+	inetType        = 869
+	macaddrType     = 829
+	bpcharType      = 1042
 	dateType        = 1082
+	timeType        = 1083
 	varcharType     = 1043
 	timestampType   = 1114
 	timestamptzType = 1184
+	timetzType      = 1266
+	numericType     = 1700
 	uuidType        = 2950
 	anyEnumType     = 3500
 )
 
-// textFamily gives types between which equal values have equal texts the same
-// number; 0 where equal values may differ in text, as 1.5 and 1.50 do.
-func (c *Catalog) textFamily(typ uint32) uint32 {
-	switch typ = c.base(typ); typ {
+// form is a type with its modifier: numeric(8,2), char(3).
+type form struct {
+	typ uint32 // pg_type.oid
+	mod int    // pg_attribute.atttypmod; -1: none
+}
+
+// textForm gives the same for types between which equal values have equal
+// texts. The zero form is for those where they may differ, as 1.5 and 1.50 do
+// in numeric; in numeric(8,2) and char(3) all have as many digits and blanks.
+func (c *Catalog) textForm(f form) form {
+	switch base := c.base(f.typ); base {
 	case int2Type, int4Type, int8Type:
-		return int8Type
+		return form{typ: int8Type}
 	case textType, varcharType, nameType:
-		return textType
-	case boolType, byteaType, charType, oidType, uuidType, dateType, timestampType, timestamptzType:
-		return typ
+		return form{typ: textType}
+	case boolType, byteaType, charType, oidType, uuidType, dateType, timeType, timetzType, timestampType, timestamptzType, inetType, macaddrType:
+		return form{typ: base}
+	case bpcharType, numericType:
+		if f.typ == base && f.mod >= varhdrsz {
+			return form{typ: base, mod: c.padded(f)}
+		}
+	default:
+		if c.Enums[base] {
+			return form{typ: base}
+		}
 	}
-	if c.Enums[typ] {
-		return typ
+	return form{}
+}
+
+// varhdrsz is what Postgres adds to the length that a modifier stands for.
+const varhdrsz = 4
+
+// padded gives how many characters, or digits behind the point, the text of
+// each value has.
+func (c *Catalog) padded(f form) int {
+	if f.typ == numericType {
+		return varhdrsz + (f.mod-varhdrsz)&0x7ff // numeric_typmod_scale
 	}
-	return 0
+	return f.mod
 }
 
 func (c *Catalog) enum(typ uint32) bool { return c.Enums[c.base(typ)] }

@@ -71,6 +71,33 @@ func (r ref) known() *Column {
 	return nil
 }
 
+// neverNull reports whether the value is not NULL in any row of any result.
+func (r ref) neverNull() bool {
+	switch {
+	case r.param > 0:
+		return true
+	case r.source != nil:
+		return r.source.table != nil && r.known() != nil && r.known().NotNull && r.source.leaf.kept()
+	case r.column > len(r.level.outputs) || r.level.root == nil || len(r.level.query.list("groupingSets")) > 0:
+		return false
+	}
+	if s := r.level.site.source; s != nil && !s.leaf.kept() {
+		return false
+	}
+	out, _, ok := r.level.ref(r.level.outputs[r.column-1], nil)
+	return ok && !r.level.scalar && out.neverNull()
+}
+
+// kept reports whether no outer join puts NULLs in its place.
+func (j *join) kept() bool {
+	for ; j != nil && j.parent != nil; j = j.parent {
+		if j.parent.kind == full || j.parent.kind == left && j == j.parent.right {
+			return false
+		}
+	}
+	return true
+}
+
 // of gives the class's columns of one source.
 func (c *class) of(s *source) []ref {
 	var columns []ref

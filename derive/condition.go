@@ -18,8 +18,17 @@ func (b *builder) conds(l *level, e *node, sub *level) []*cond {
 		var ways [][]*cond
 		for _, arg := range e.list("args") {
 			ways = append(ways, b.conds(l, arg.node, sub))
+			if arg.node.is("NULLTEST") {
+				b.advise(arg.node.child("arg"), "The query has rows for a @%s that is NULL, and then each row matters: make that a viewlet of its own.")
+			}
 		}
 		return oneOf(ways)
+	case e.is("SCALARARRAYOPEXPR") && len(e.list("args")) == 2:
+		b.advise(e.list("args")[0].node, "@%s is compared with the elements of an array: a rule that you write can name each of the row's, such as [for x in split(\",\", trim(tags, \"{}\")) : ...].")
+		e.list("args")[1].walk(func(n *node) bool {
+			b.advise(n, "@%s is a list, and one row is in the fragments of many lists: make a viewlet for one element.")
+			return !n.is("QUERY")
+		})
 	case e.is("OPEXPR"):
 		return b.comparison(l, e, sub)
 	case e.is("SUBLINK"):
@@ -63,7 +72,12 @@ func (b *builder) comparison(l *level, e *node, sub *level) []*cond {
 	var ways [][]*cond
 	for _, x := range l.either(args[0].node) {
 		for _, y := range l.either(args[1].node) {
-			ways = append(ways, b.equality(l, op, x, y, sub, e.oid("inputcollid")))
+			way := b.equality(l, op, x, y, sub, e.oid("inputcollid"))
+			if len(way) == 0 {
+				b.adviseComputed(x, y)
+				b.adviseComputed(y, x)
+			}
+			ways = append(ways, way)
 		}
 	}
 	if len(ways) == 1 {
@@ -73,29 +87,103 @@ func (b *builder) comparison(l *level, e *node, sub *level) []*cond {
 }
 
 func (b *builder) equality(l *level, op *Operator, x, y *node, sub *level, collation uint32) []*cond {
-	rx, tx, ok := l.ref(x, sub)
+	rx, fx, ok := l.ref(x, sub)
 	if !ok {
 		return nil
 	}
-	ry, ty, ok := l.ref(y, sub)
+	ry, fy, ok := l.ref(y, sub)
 	if !ok || rx == ry {
 		return nil
 	}
-	text := b.sameText(op, tx, ty) && !b.catalog.Loose[collation]
-	return []*cond{{eq: &equality{a: rx, b: ry, text: text, op: op}}}
+	eq := &equality{a: rx, b: ry, op: op}
+	if !b.catalog.Loose[collation] {
+		eq.text = b.sameText(op, fx, fy)
+		b.adopt(eq, rx, fx, fy)
+		b.adopt(eq, ry, fy, fx)
+	}
+	return []*cond{{eq: eq}}
+}
+
+// adviseComputed is for what an expression is compared with.
+func (b *builder) adviseComputed(x, expression *node) {
+	reads := false
+	(value{node: expression}).walk(func(n *node) bool {
+		reads = reads || n.is("VAR")
+		return !n.is("QUERY")
+	})
+	if reads {
+		b.advise(x, "@%s is compared with an expression: a rule that you write can compute it of the row, such as lower(email) or jsondecode(data).slug.")
+	}
+	if !x.is("PARAM") {
+		(value{node: x}).walk(func(n *node) bool {
+			b.advise(n, "@%s is part of an expression: compare @%[1]s itself.")
+			return !n.is("QUERY")
+		})
+	}
+}
+
+// advise notes why an expression that is a param is not bound by where it
+// stands.
+func (b *builder) advise(e *node, why string) {
+	for e.is("RELABELTYPE", "COERCETODOMAIN") {
+		e = e.child("arg")
+	}
+	if e.is("PARAM") && e.text("paramkind") == "0" && b.advice[e.int("paramid")] == "" {
+		b.advice[e.int("paramid")] = why
+	}
 }
 
 // sameText reports whether values of the two types have the same text when the
 // operator says that they are equal.
-func (b *builder) sameText(op *Operator, x, y uint32) bool {
-	family := b.catalog.textFamily(x)
-	if family == 0 || family != b.catalog.textFamily(y) {
+func (b *builder) sameText(op *Operator, x, y form) bool {
+	form := b.catalog.textForm(x)
+	if form.typ == 0 || form != b.catalog.textForm(y) {
 		return false
 	}
 	if op.Left == anyEnumType && op.Right == anyEnumType {
-		return b.catalog.enum(x)
+		return b.catalog.enum(x.typ)
 	}
-	return family == b.catalog.textFamily(op.Left) && family == b.catalog.textFamily(op.Right)
+	return b.compares(op, form)
+}
+
+// compares reports whether the operator takes both values as they are.
+func (b *builder) compares(op *Operator, f form) bool {
+	return f.typ == b.catalog.textForm(form{op.Left, f.mod}).typ && f.typ == b.catalog.textForm(form{op.Right, f.mod}).typ
+}
+
+// adopt notes that a param of numeric or character is compared with a column.
+// Such a param has the column's form if all that it is compared with has: then
+// a fragment is named as the column's values are written.
+func (b *builder) adopt(eq *equality, r ref, param, with form) {
+	if r.param == 0 || param.typ != bpcharType && param.typ != numericType {
+		return
+	}
+	f := b.catalog.textForm(with)
+	if f.typ != param.typ || !b.compares(eq.op, f) {
+		f = form{}
+	}
+	b.adopted[r.param] = append(b.adopted[r.param], adoption{eq, f})
+}
+
+type adoption struct {
+	*equality
+	form
+}
+
+// settle decides about the params of numeric and character, when all that they
+// are compared with is known.
+func (b *builder) settle() {
+	for _, all := range b.adopted {
+		first := all[0].form
+		for _, a := range all {
+			if a.form != first {
+				first = form{}
+			}
+		}
+		for _, a := range all {
+			a.text = first != form{}
+		}
+	}
 }
 
 // either gives what an expression's value is one of: the merged column of a

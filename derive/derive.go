@@ -13,10 +13,14 @@ import (
 type Query struct {
 	Viewlet string
 	Params  []string // the n-th is $n of the tree
-	Tree    string   // pg_proc.prosqlbody
+	Tree    Tree     // pg_proc.prosqlbody
 	// Written reports whether the viewlet has rules of its own for a table, or
 	// ignores it: then none is derived, and others may stand on it. Nil: none.
 	Written func(viewlet.TableName) bool
+	// Taken reports whether something else has a name already that a lookup
+	// might get: a viewlet, a written lookup, or one derived before. Nil:
+	// nothing has.
+	Taken func(name string) bool
 }
 
 // Result is what is derived from a query.
@@ -52,12 +56,13 @@ type Arg struct{ Column string }
 // makes stale. The error is for a tree that it cannot read; what it can read
 // and not follow is a Limit.
 func Derive(q Query, c *Catalog) (*Result, error) {
-	b := &builder{catalog: c, views: map[*Relation]bool{}}
+	b := &builder{catalog: c, views: map[*Relation]bool{}, adopted: map[int][]adoption{}, advice: map[int]string{}}
 	b.limits = &limits{catalog: c, unseen: map[*Relation]bool{}}
-	top, err := b.whole(q.Tree)
+	top, err := b.query(only(q.Tree.root), nil, site{})
 	if err != nil {
 		return nil, fmt.Errorf("derive rules of %s: %w", q.Viewlet, err)
 	}
+	b.settle()
 	d := &deriver{Query: q, builder: b, ways: map[*source][]*facts{}}
 	d.solver = solver{params: len(q.Params), order: b.tables, solved: map[*source]bool{}}
 	for _, s := range b.tables {
@@ -74,14 +79,6 @@ func Derive(q Query, c *Catalog) (*Result, error) {
 		}
 	}
 	return r, nil
-}
-
-func (b *builder) whole(text string) (*level, error) {
-	tree, err := parseTree(text)
-	if err != nil {
-		return nil, err
-	}
-	return b.query(only(tree), nil, site{})
 }
 
 type deriver struct {
@@ -144,15 +141,15 @@ func (d *deriver) unsolved(s *source) {
 	case len(never) > 0:
 		limit.Params = d.names(never)
 		limit.Reason = fmt.Sprintf("A row of %s names no %s: no equality of columns leads from it to %s.", d.called(s), list(limit.Params), list(limit.Params))
-		if odd := d.loose(never); odd != "" {
-			limit.Reason += " " + odd
+		if why := d.explain(s, never); why != "" {
+			limit.Reason += " (" + why + ")"
 		}
 	case d.mutual(over):
 		limit.Reason = fmt.Sprintf("A row of %s names %s only through %s, which itself needs it: when both change, their old rows no longer meet.", d.called(s), list(limit.Params), d.tablesOf(over))
 	default:
 		limit.Reason = fmt.Sprintf("A row of %s names %s only through %s, whose own rows do not.", d.called(s), list(limit.Params), d.tablesOf(over))
 	}
-	limit.Remedy = fmt.Sprintf("Write table %q { refresh = ... }, or give the fragments a timeout.", table)
+	limit.Remedy = fmt.Sprintf("Write table %q { refresh = ... }, ignore = [%q] where it does not matter, or give the fragments a timeout.", table, table)
 	d.limits.add(limit)
 }
 
@@ -173,21 +170,45 @@ func (d *deriver) mutual(plans []*plan) bool {
 	return true
 }
 
-// loose names a param that is compared with a column, but with an equality
-// that holds between values of different texts.
-func (d *deriver) loose(params []int) string {
-	for _, ways := range d.ways {
-		for _, f := range ways {
-			for _, eq := range f.eqs {
-				for _, r := range []ref{eq.a, eq.b} {
-					if r.param > 0 && !eq.text && slices.Contains(params, r.param) {
-						return fmt.Sprintf("(@%s is of a type whose equal values have several texts, such as 1.5 and 1.50, and texts are what keys are made of.)", d.Params[r.param-1])
-					}
-				}
-			}
+// explain says of the first param that it can why a row of the source does not
+// name it.
+func (d *deriver) explain(s *source, params []int) string {
+	for _, p := range params {
+		name := d.Params[p-1]
+		if d.loose(p) {
+			return fmt.Sprintf("@%s is of a type whose equal values have several texts, such as 1.5 and 1.50, and texts are what keys are made of; those of one numeric(8,2) or char(3) have one.", name)
+		}
+		if advice := d.advice[p]; advice != "" {
+			return fmt.Sprintf(advice, name)
+		}
+		if other := d.boundBy(p); other != nil && other != s && !s.level.withinRecursive() {
+			return fmt.Sprintf("Rows of %[2]s name @%[1]s, but no equality of columns leads there from a row of %[3]s. If that is in the fragments of every @%[1]s, name them all, such as [for x in [...] : %[4]s(..., x)].", name, d.called(other), d.called(s), d.Viewlet)
 		}
 	}
 	return ""
+}
+
+// boundBy gives a source whose rows name the param.
+func (d *deriver) boundBy(param int) *source {
+	for _, s := range d.tables {
+		if _, missing := d.attempt(d.ways[s], s, d.solved); !slices.Contains(missing, param) {
+			return s
+		}
+	}
+	return nil
+}
+
+// loose reports whether the param is compared with a column, but with an
+// equality that holds between values of different texts.
+func (d *deriver) loose(param int) bool {
+	for _, ways := range d.ways {
+		for _, f := range ways {
+			if slices.ContainsFunc(f.eqs, func(eq *equality) bool { return !eq.text && (eq.a.param == param || eq.b.param == param) }) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (d *deriver) names(params []int) []string {

@@ -7,19 +7,16 @@ import (
 	"testing"
 )
 
-const view = "({QUERY :commandType 1 :rtable ({RTE :rtekind 0 :relid 0}) :jointree {FROMEXPR :fromlist ({RANGETBLREF :rtindex 1})} " +
-	":targetList ({TARGETENTRY :expr {VAR :varno 1 :varattno 1} :resno 1} {TARGETENTRY :expr {VAR :varno 1 :varattno 2} :resno 2})})"
+var view, _ = ParseTree("({QUERY :commandType 1 :rtable ({RTE :rtekind 0 :relid 0}) :jointree {FROMEXPR :fromlist ({RANGETBLREF :rtindex 1})} " +
+	":targetList ({TARGETENTRY :expr {VAR :varno 1 :varattno 1} :resno 1} {TARGETENTRY :expr {VAR :varno 1 :varattno 2} :resno 2})})")
 
 // anything is a catalog that knows whatever it is asked for.
-func anything(tree string) *Catalog {
+func anything(tree Tree) *Catalog {
 	c := &Catalog{
 		Relations: map[uint32]*Relation{}, Functions: map[uint32]*Function{}, Operators: map[uint32]*Operator{},
 		Bases: map[uint32]uint32{}, Enums: map[uint32]bool{}, Loose: map[uint32]bool{},
 	}
-	oids, err := References(tree)
-	if err != nil {
-		return c
-	}
+	oids := References(tree)
 	for _, oid := range append(oids.Relations, 0) {
 		r := &Relation{Kind: "rvmp"[oid%4], Persistence: 'p', View: view, SQL: "public.t"}
 		r.Schema, r.Name = "public", "t"
@@ -47,7 +44,11 @@ func FuzzDerive(f *testing.F) {
 		}
 		f.Add(string(text))
 	}
-	f.Fuzz(func(t *testing.T, tree string) {
+	f.Fuzz(func(t *testing.T, text string) {
+		tree, err := ParseTree(text)
+		if err != nil {
+			return
+		}
 		r, err := Derive(Query{Viewlet: "v", Params: []string{"p1", "p2", "p3"}, Tree: tree}, anything(tree))
 		if (r == nil) == (err == nil) {
 			t.Fatalf("got %v and %v", r, err)
@@ -59,16 +60,20 @@ func FuzzDerive(f *testing.F) {
 }
 
 func TestDeriveErrors(t *testing.T) {
-	for tree, want := range map[string]string{
+	for text, want := range map[string]string{
 		"(({QUERY :commandType 2}))": "not a SELECT",
 		"<>":                         "not a SELECT",
 		"({QUERY :commandType 1 :rtable ({RTE :rtekind 0 :relid 1 :eref {ALIAS :aliasname t}}) :jointree {FROMEXPR :fromlist ({RANGETBLREF :rtindex 1})}})": "the relation t, of which",
 		"({QUERY :commandType 1 :jointree {FROMEXPR :fromlist ({RANGETBLREF :rtindex 1})}})":                                                                "range table entry 1, of 0",
 		"({QUERY :commandType 1 :jointree {FROMEXPR :fromlist ({NEWJOIN :rtindex 1})}})":                                                                    `"NEWJOIN"`,
 	} {
-		_, err := Derive(Query{Viewlet: "v", Tree: tree}, &Catalog{})
+		tree, err := ParseTree(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = Derive(Query{Viewlet: "v", Tree: tree}, &Catalog{})
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "derive rules of v: ") {
-			t.Errorf("%s: got %v, want an error with %q", tree, err, want)
+			t.Errorf("%s: got %v, want an error with %q", text, err, want)
 		}
 	}
 }

@@ -154,7 +154,9 @@ func (b *builder) sublink(l *level, n *node, at site) error {
 	switch n.text("subLinkType") {
 	case existsSublink:
 		return nil
-	case anySublink, allSublink:
+	case anySublink:
+		sub.compared = b.conds(l, n.child("testexpr"), sub)
+	case allSublink:
 	default:
 		sub.scalar = true
 	}
@@ -202,27 +204,25 @@ func (l *level) variable(v *node) (*source, error) {
 	return l.source(v.int("varno"))
 }
 
-// ref gives the column or param that an expression is. Its type, 0 when the
+// ref gives the column or param that an expression is. Its form, zero when the
 // value is not a column's or a param's as it is, is the one before any cast
 // that leaves the bytes alone.
-func (l *level) ref(e *node, sub *level) (r ref, typ uint32, ok bool) {
-	for e.is("RELABELTYPE", "COERCETODOMAIN") {
-		e = e.child("arg")
-	}
+func (l *level) ref(e *node, sub *level) (r ref, f form, ok bool) {
+	e = l.withoutCasts(e)
 	switch {
 	case e.is("PARAM") && e.text("paramkind") == "0":
-		return ref{param: e.int("paramid")}, e.oid("paramtype"), true
+		return ref{param: e.int("paramid")}, form{e.oid("paramtype"), e.int("paramtypmod")}, true
 	case e.is("PARAM") && e.text("paramkind") == "2" && sub != nil:
-		return ref{level: sub, column: e.int("paramid")}, sub.outputType(e.int("paramid")), true
+		return ref{level: sub, column: e.int("paramid")}, sub.outputForm(e.int("paramid")), true
 	case e.is("SUBLINK") && l.sublinks[e] != nil && l.sublinks[e].scalar && e.text("subLinkType") == exprSublink:
-		return ref{level: l.sublinks[e], column: 1}, l.sublinks[e].outputType(1), true
+		return ref{level: l.sublinks[e], column: 1}, l.sublinks[e].outputForm(1), true
 	case !e.is("VAR"):
-		return ref{}, 0, false
+		return ref{}, form{}, false
 	}
 	s, err := l.variable(e)
 	column := e.int("varattno")
 	if err != nil || column <= 0 {
-		return ref{}, 0, false
+		return ref{}, form{}, false
 	}
 	field := ""
 	switch s.rte.text("rtekind") {
@@ -234,25 +234,40 @@ func (l *level) ref(e *node, sub *level) (r ref, typ uint32, ok bool) {
 	if field != "" {
 		aliased := s.rte.list(field)
 		if column > len(aliased) {
-			return ref{}, 0, false
+			return ref{}, form{}, false
 		}
 		return s.level.ref(aliased[column-1].node, nil)
 	}
 	if s.sub != nil {
-		return ref{level: s.sub, column: column}, e.oid("vartype"), true
+		return ref{level: s.sub, column: column}, form{e.oid("vartype"), e.int("vartypmod")}, true
 	}
-	return ref{source: s, column: column}, e.oid("vartype"), true
+	return ref{source: s, column: column}, form{e.oid("vartype"), e.int("vartypmod")}, true
 }
 
-// outputType gives an output's type as the column that it is has it; 0 when it
-// is none.
-func (l *level) outputType(column int) uint32 {
+// withoutCasts leaves out those that change no value's text: to a domain, to a
+// type with the same bytes, to an integer of another width.
+func (l *level) withoutCasts(e *node) *node {
+	for {
+		switch {
+		case e.is("RELABELTYPE", "COERCETODOMAIN"):
+			e = e.child("arg")
+		case l.catalog.widens(e):
+			e = e.list("args")[0].node
+		default:
+			return e
+		}
+	}
+}
+
+// outputForm gives an output's type as the column that it is has it; the zero
+// form when it is none.
+func (l *level) outputForm(column int) form {
 	if column < 1 || column > len(l.outputs) {
-		return 0
+		return form{}
 	}
-	_, typ, ok := l.ref(l.outputs[column-1], nil)
+	_, f, ok := l.ref(l.outputs[column-1], nil)
 	if !ok {
-		return 0
+		return form{}
 	}
-	return typ
+	return f
 }

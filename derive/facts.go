@@ -148,6 +148,20 @@ func (f *facts) row(l *level) {
 		f.enter(l)
 	}
 	f.rise(l.site)
+	if f.inside[l] {
+		f.comparable(l.compared)
+	}
+}
+
+// comparable says that a change of a row that an outer one is compared with, as
+// in NOT IN, makes a difference only where the two are equal. A NULL would make
+// one everywhere.
+func (f *facts) comparable(conds []*cond) {
+	for _, c := range conds {
+		if c.eq != nil && c.eq.a.neverNull() && c.eq.b.neverNull() {
+			f.hold([]*cond{c})
+		}
+	}
 }
 
 // rise says what a row of a level, or a change of one, means where it goes to.
@@ -299,10 +313,11 @@ func (f *facts) insideOf(b *branch) bool {
 // operandRow says that a row of the set operation is, column by column, one of
 // the operand.
 func (f *facts) operandRow(l, operand *level) {
-	types := l.query.child("setOperations").list("colTypes")
+	setop := l.query.child("setOperations")
+	types, mods := setop.list("colTypes"), setop.list("colTypmods")
 	f.row(operand)
-	for i := range types {
-		if f.catalog.textFamily(types[i].oid()) != 0 && f.usable(l, i+1) {
+	for i := range min(len(types), len(mods)) {
+		if f.catalog.textForm(form{types[i].oid(), mods[i].int()}) != (form{}) && f.usable(l, i+1) {
 			f.equate(ref{level: l, column: i + 1}, ref{level: operand, column: i + 1})
 		}
 	}

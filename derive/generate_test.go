@@ -15,6 +15,14 @@ var oddQueries = []string{
 	"SELECT x.c FROM t1 x LEFT JOIN t2 y ON x.a = y.a LEFT JOIN t3 z ON z.a = y.b WHERE x.b = @p1::int AND z.c IS NULL",
 	"SELECT x.c FROM t1 x WHERE x.b = @p1::int AND x.a NOT IN (SELECT a FROM t2)",
 	"SELECT x.c FROM t1 x WHERE x.b = @p1::int AND x.a NOT IN (SELECT y.a FROM t2 y WHERE y.b = x.b)",
+	"SELECT x.c FROM t3 x WHERE x.a = @p1::int AND x.b NOT IN (SELECT y.b FROM t3 y)",
+	"SELECT x.c FROM t3 x WHERE x.a = @p1::int AND (x.b NOT IN (SELECT y.b FROM t3 y WHERE y.a = 1) OR x.c = '1')",
+	"SELECT x.c FROM t3 x WHERE x.a = @p1::int AND x.b NOT IN (SELECT z.b FROM t1 y LEFT JOIN t3 z ON z.a = y.a)",
+	"SELECT x.c FROM t1 w LEFT JOIN t3 x ON x.a = w.a WHERE w.b = @p1::int AND x.b NOT IN (SELECT y.b FROM t3 y)",
+	"SELECT x.b IN (SELECT y.b FROM t3 y) FROM t3 x WHERE x.a = @p1::int",
+	"SELECT x.c FROM t3 x WHERE x.a = @p1::int AND x.b NOT IN (SELECT s.b FROM (SELECT b FROM t3 ORDER BY b LIMIT 1) s)",
+	"SELECT x.c FROM t1 x FULL JOIN (SELECT a::bigint AS a, b FROM t2) y USING (a) WHERE a = @p1::bigint",
+	"SELECT x.c FROM t1 x JOIN t2 y ON x.b::int = y.a WHERE x.a::bigint = @p1::bigint AND y.d::int = @p1::int",
 	"SELECT x.c FROM t1 x WHERE x.a = (SELECT max(y.a) FROM t2 y WHERE y.b = @p1::int)",
 	"SELECT x.c FROM t1 x WHERE x.a = (SELECT y.a FROM t2 y WHERE y.b = @p1::int ORDER BY 1 LIMIT 1)",
 	"SELECT (SELECT count(*) FROM t2 y WHERE y.a = x.a) FROM t1 x WHERE x.b = @p1::int",
@@ -44,26 +52,73 @@ var oddQueries = []string{
 	"SELECT x.a FROM t1 x WHERE x.a = @p1::int OR EXISTS (SELECT FROM t2 y WHERE y.a = x.a AND y.b = @p1::int)",
 	"SELECT x.a FROM t4_low x WHERE x.b = @p1::int",
 	"SELECT s.x FROM (SELECT x FROM t1 x) s WHERE (s.x).a = @p1::int",
+	"SELECT x.c FROM t1 x WHERE (@p1::int IS NULL OR x.a = @p1::int)",
+	"SELECT x.c FROM t1 x LEFT JOIN t2 y ON y.a = x.a AND y.c = @p3::text WHERE x.b = @p1::int",
+	"SELECT x.c FROM t1 x WHERE x.a = @p1::int AND (x.c, x.b) IN (SELECT y.c, y.b FROM t2 y WHERE y.d = 1)",
+	"SELECT x.c FROM t3 x JOIN t3 y ON y.a = x.b WHERE x.a = @p1::int OR y.b = @p1::int",
 	"SELECT count(*) FROM t1",
 }
 
-// generator writes random queries over the tables and views of a world.
+// generator writes random queries over tables and views. Of all that it may
+// choose, the first is the simplest.
 type generator struct {
-	*rand.Rand
-	names int
+	*tape
+	relations []string
+	names     int
+}
+
+// tape is what was chosen: the same choices make the same query, and fewer or
+// lower ones a simpler one. Without any left it is random, or else takes the
+// first.
+type tape struct {
+	rand    *rand.Rand // nil: none
+	choices []int
+	at      int
+}
+
+func (t *tape) IntN(n int) int {
+	if t.at == len(t.choices) {
+		choice := 0
+		if t.rand != nil {
+			choice = t.rand.IntN(n)
+		}
+		t.choices = append(t.choices, choice)
+	}
+	t.choices[t.at] %= n
+	t.at++
+	return t.choices[t.at-1]
+}
+
+// sketch is a query, and the choices that it was made by; nil: we thought of it.
+type sketch struct {
+	sql     string
+	choices []int
 }
 
 // scope is what may be named: columns by whether they are numbers, texts or
 // numerics.
 type scope struct{ ints, texts, numerics []string }
 
-func generate(r *rand.Rand, n int) []string {
-	g := &generator{Rand: r}
-	queries := make([]string, n)
-	for i := range queries {
-		queries[i] = g.query(2, scope{}, 1+g.IntN(2), true)
+func generate(r *rand.Rand, relations []string, n int) []sketch {
+	all := make([]sketch, n)
+	for i := range all {
+		all[i] = draw(&tape{rand: r}, relations)
 	}
-	return queries
+	return all
+}
+
+func draw(t *tape, relations []string) sketch {
+	g := &generator{tape: t, relations: relations}
+	sql := g.query(2, scope{}, 1+g.IntN(2), true)
+	return sketch{sql, t.choices[:t.at]}
+}
+
+func thought(queries []string) []sketch {
+	all := make([]sketch, len(queries))
+	for i, sql := range queries {
+		all[i].sql = sql
+	}
+	return all
 }
 
 func (g *generator) one(words []string) string { return words[g.IntN(len(words))] }
@@ -78,20 +133,20 @@ func (s scope) with(o scope) scope {
 
 // query writes a SELECT of n bigint columns.
 func (g *generator) query(depth int, outer scope, n int, top bool) string {
-	if depth > 0 && g.IntN(8) == 0 {
+	if depth > 0 && g.IntN(8) == 7 {
 		return fmt.Sprintf("%s %s %s", g.query(depth-1, outer, n, false), g.one([]string{"UNION", "UNION ALL", "INTERSECT", "EXCEPT"}), g.query(depth-1, outer, n, false))
 	}
 	from, inner := g.from(depth, outer)
 	in := outer.with(inner)
-	where := g.conds(depth, in, 1+g.IntN(3))
-	if top && g.IntN(3) > 0 {
+	where := g.conds(depth, in, 3)
+	if top && g.IntN(3) < 2 {
 		where += fmt.Sprintf(" AND %s = @p1::int", g.one(inner.ints))
 	}
 	var columns []string
 	for range n {
 		columns = append(columns, g.one(inner.ints))
 	}
-	switch g.IntN(9) {
+	switch 8 - g.IntN(9) {
 	case 0:
 		grouped := g.one(inner.ints)
 		columns[0] = grouped
@@ -126,7 +181,7 @@ func places(n int) string {
 
 func (g *generator) from(depth int, outer scope) (string, scope) {
 	text, s := g.item(depth, outer)
-	for range g.IntN(3) {
+	for n := 0; n < 2 && g.IntN(3) > 0; n++ { // so that what is chosen for one join stands together
 		kind := g.one([]string{"JOIN", "JOIN", "LEFT JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN", "CROSS JOIN LATERAL"})
 		beside := outer
 		if strings.Contains(kind, "LATERAL") {
@@ -141,7 +196,7 @@ func (g *generator) from(depth int, outer scope) (string, scope) {
 			if !strings.HasPrefix(next, "(") {
 				kind = "CROSS JOIN"
 			}
-		case kind != "FULL JOIN" && g.IntN(2) == 0:
+		case kind != "FULL JOIN" && g.IntN(2) == 1:
 			on += " AND " + g.cond(depth, outer.with(both))
 		}
 		text, s = fmt.Sprintf("%s %s %s%s", text, kind, next, on), both
@@ -152,16 +207,15 @@ func (g *generator) from(depth int, outer scope) (string, scope) {
 func (g *generator) item(depth int, outer scope) (string, scope) {
 	g.names++
 	name := fmt.Sprintf("x%d", g.names)
-	if depth > 0 && g.IntN(4) == 0 {
+	if depth > 0 && g.IntN(4) == 3 {
 		return fmt.Sprintf("(%s) AS %s(o1, o2)", g.query(depth-1, outer, 2, false), name), scope{ints: []string{name + ".o1", name + ".o2"}}
 	}
-	table := g.one([]string{"t1", "t2", "t3", "t4", "t1", "t2", "t3", "v1", "v2", "v3"})
-	return table + " AS " + name, scope{[]string{name + ".a", name + ".b"}, []string{name + ".c"}, []string{name + ".d"}}
+	return g.one(g.relations) + " AS " + name, scope{[]string{name + ".a", name + ".b"}, []string{name + ".c"}, []string{name + ".d"}}
 }
 
 func (g *generator) conds(depth int, in scope, n int) string {
-	var all []string
-	for range n {
+	all := []string{g.cond(depth, in)}
+	for len(all) < n && g.IntN(3) > 0 {
 		all = append(all, g.cond(depth, in))
 	}
 	return strings.Join(all, " AND ")
@@ -185,7 +239,7 @@ func (g *generator) cond(depth int, in scope) string {
 		}
 		return col() + " = 1"
 	case 5:
-		return fmt.Sprintf("(%s OR %s)", g.conds(0, in, 1+g.IntN(2)), g.cond(max(0, depth-1), in))
+		return fmt.Sprintf("(%s OR %s)", g.conds(0, in, 2), g.cond(max(0, depth-1), in))
 	case 6:
 		return "NOT (" + g.cond(max(0, depth-1), in) + ")"
 	case 7:

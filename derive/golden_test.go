@@ -104,6 +104,7 @@ func (s *site) derive(set *rules.Set, written ...string) []*derive.Result {
 		s.Fatal(err)
 	}
 	results := make([]*derive.Result, len(analysed))
+	lookups := map[string]bool{}
 	for i, v := range set.Viewlets {
 		if analysed[i].Err != nil {
 			s.Fatalf("analyse %s: %v", v.Name, analysed[i].Err)
@@ -117,8 +118,14 @@ func (s *site) derive(set *rules.Set, written ...string) []*derive.Result {
 			}
 			return false
 		}
+		q.Taken = func(name string) bool { return lookups[name] || set.Lookup(name) != nil || set.Viewlet(name) != nil }
 		if results[i], err = derive.Derive(q, catalog); err != nil {
 			s.Fatal(err)
+		}
+		for _, r := range results[i].Rules {
+			if r.Lookup != nil {
+				lookups[r.Lookup.Name] = true
+			}
 		}
 	}
 	return results
@@ -136,8 +143,10 @@ func told(r *derive.Result) string {
 	return strings.TrimLeft(text, "\n")
 }
 
+// TestGolden has one small file for each construct, and a few with the queries
+// of applications.
 func TestGolden(t *testing.T) {
-	files, err := filepath.Glob("testdata/rules/*.txtar")
+	files, err := filepath.Glob("testdata/*/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no golden files: %v", err)
 	}
@@ -159,10 +168,17 @@ func golden(t *testing.T, file string, a *txtar.Archive) {
 	}
 	s := newSite(t, string(content["schema.sql"]))
 	var got []string
-	for _, r := range s.derive(load(t, content["rules.hcl"]), strings.Fields(string(content["written"]))...) {
-		got = append(got, told(r))
-		load(t, slices.Concat(content["rules.hcl"], []byte(derive.HCL(r.Rules)))) // as it would be pasted
+	pasted := slices.Clone(content["rules.hcl"])
+	set := load(t, content["rules.hcl"])
+	for i, r := range s.derive(set, strings.Fields(string(content["written"]))...) {
+		text := told(r)
+		if len(set.Viewlets) > 2 {
+			text = fmt.Sprintf("## %s: %s\n\n%s", set.Viewlets[i].Name, strings.Join(strings.Fields(set.Viewlets[i].Query.SQL), " "), text)
+		}
+		got = append(got, text)
+		pasted = append(pasted, derive.HCL(r.Rules)...)
 	}
+	load(t, pasted)
 	text := []byte(strings.Join(got, "\n"))
 	if bytes.Equal(text, content["want"]) {
 		return

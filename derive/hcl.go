@@ -2,6 +2,7 @@ package derive
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,11 +58,25 @@ func labelPart(name string) string {
 func (r Rule) call() string {
 	return r.Viewlet + "(" + each(r.Args, func(a Arg) string {
 		if a.Column == "" {
-			return r.Lookup.Name + "(" + strings.Join(r.Lookup.Columns, ", ") + ")"
+			return r.Lookup.Name + "(" + each(r.Lookup.Columns, columnHCL) + ")"
 		}
-		return a.Column
+		return columnHCL(a.Column)
 	}) + ")"
 }
+
+// columnHCL writes a column of the row; one whose name HCL would read as
+// something else in the way that any name can be written.
+func columnHCL(name string) string {
+	if plainHCL.MatchString(name) && !wordsHCL[name] {
+		return name
+	}
+	return "row[" + quoteHCL(name) + "]"
+}
+
+var plainHCL = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// wordsHCL mean something else than a column.
+var wordsHCL = wordSet("true false null new old row op")
 
 func each[T any](list []T, write func(T) string) string {
 	words := make([]string, len(list))

@@ -45,6 +45,16 @@ func (l *level) groupedBy(r ref) bool {
 	})
 }
 
+// withinRecursive reports whether its rows go to a query that names itself.
+func (l *level) withinRecursive() bool {
+	for ; l != nil; l = l.site.parent() {
+		if l.recursive {
+			return true
+		}
+	}
+	return false
+}
+
 // sorts reports whether a list of SORTGROUPCLAUSEs names the target entry.
 func (l *level) sorts(clause string, target *node) bool {
 	return sortedBy(l.query.list(clause), target)
@@ -88,7 +98,7 @@ func (l *level) keeps(c *Catalog, output int) bool {
 			return false
 		}
 	}
-	return !merged || c.textFamily(l.outputType(output)) != 0
+	return !merged || c.textForm(l.outputForm(output)) != form{}
 }
 
 func (l *level) target(output int) *node {

@@ -74,7 +74,7 @@ func unseenRemedy(r *Relation) string {
 	if r.Kind == 'm' {
 		return "Send pg_logical_emit_message(true, 'cdc-viewlet', 'NAME:*') in the transaction that refreshes it, or give the fragments a timeout."
 	}
-	return "Give the fragments a timeout."
+	return fmt.Sprintf("Give the fragments a timeout, or write ignore = [%q] where it does not matter.", r.TableName)
 }
 
 // expression checks one node of an expression.
@@ -111,7 +111,7 @@ func (l *limits) call(oid uint32) {
 	default:
 		l.add(Limit{
 			Name: f.Schema + "." + f.Name, Reason: fmt.Sprintf("The function %s.%s is not immutable, and may read tables that are not followed.", f.Schema, f.Name),
-			Remedy: "Write table blocks for what it reads, declare it IMMUTABLE if it reads nothing, or give the fragments a timeout.",
+			Remedy: fmt.Sprintf("Declare it IMMUTABLE if it reads nothing. If it does, write table blocks for that and ignore = [%q], or give the fragments a timeout.", f.Schema+"."+f.Name),
 		})
 	}
 }

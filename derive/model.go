@@ -9,7 +9,8 @@ import (
 // level is one SELECT of the query, views and WITH expanded: what is named
 // twice is there twice.
 type level struct {
-	query *node
+	query   *node
+	catalog *Catalog
 	// outer is the level that its variables count from: of a subquery the one
 	// around it, of a WITH query the one that has the WITH.
 	outer   *level
@@ -23,6 +24,7 @@ type level struct {
 	// take the place of one that goes.
 	scalar    bool
 	recursive bool
+	compared  []*cond // how = ANY and IN compare a row with the one around it
 	sublinks  map[*node]*level
 	scanned   map[*node]bool // target entries that are read
 }
@@ -125,6 +127,8 @@ type builder struct {
 	tables  []*source
 	limits  *limits
 	views   map[*Relation]bool // being expanded
+	adopted map[int][]adoption // by param
+	advice  map[int]string     // by param: why no equality binds it
 }
 
 func (b *builder) query(q *node, outer *level, at site) (*level, error) {
@@ -134,7 +138,7 @@ func (b *builder) query(q *node, outer *level, at site) (*level, error) {
 	if !q.is("QUERY") || q.text("commandType") != "1" {
 		return nil, errors.New("it is not a SELECT")
 	}
-	l := &level{query: q, outer: outer, site: at, sublinks: map[*node]*level{}, scanned: map[*node]bool{}}
+	l := &level{query: q, catalog: b.catalog, outer: outer, site: at, sublinks: map[*node]*level{}, scanned: map[*node]bool{}}
 	for _, t := range q.list("targetList") {
 		if t.node.int("resno") == len(l.outputs)+1 {
 			l.outputs = append(l.outputs, t.node.child("expr"))
@@ -304,15 +308,12 @@ func (b *builder) relation(s *source) error {
 	}
 	b.views[r] = true
 	defer delete(b.views, r)
-	tree, err := parseTree(r.View)
-	if err != nil {
-		return fmt.Errorf("view %s: %w", r, err)
-	}
-	q := only(tree)
+	q := only(r.View.root)
 	if q == nil {
 		return fmt.Errorf("the view %s is not one SELECT", r)
 	}
-	s.sub, err = b.query(q, nil, site{source: s})
+	sub, err := b.query(q, nil, site{source: s})
+	s.sub = sub
 	return err
 }
 

@@ -7,6 +7,19 @@ import (
 	"strings"
 )
 
+// Tree is a query as Postgres analysed it: pg_proc.prosqlbody, or a view's
+// pg_rewrite.ev_action. It is only read, by any goroutine.
+type Tree struct {
+	text string
+	root value
+}
+
+// ParseTree reads the text form of a tree.
+func ParseTree(text string) (Tree, error) {
+	root, err := parseTree(text)
+	return Tree{text, root}, err
+}
+
 // value is what a field of a node holds: NULL, a word, a node or a list. Its
 // zero value is NULL, and reading what it is not gives zero values too: a field
 // that one version of Postgres has and another has not reads as absent.
@@ -33,8 +46,8 @@ type node struct {
 }
 
 type field struct {
-	name   string
-	values []value // all but a datum have one
+	name  string
+	value value // the first; only a datum has more
 }
 
 // get gives the field's first value. A nil node has no fields.
@@ -44,7 +57,7 @@ func (n *node) get(name string) value {
 	}
 	for i := range n.fields {
 		if n.fields[i].name == name {
-			return n.fields[i].values[0]
+			return n.fields[i].value
 		}
 	}
 	return value{}
@@ -106,6 +119,7 @@ type treeParser struct {
 	text  string
 	at    int
 	depth int
+	ahead token // the next one, when end is not 0
 }
 
 // token is a brace, a parenthesis, or a word as it is written. Its text is
@@ -115,21 +129,37 @@ type token struct {
 	end  int
 }
 
+// What a byte is to pg_strtok.
+const (
+	ofWord = iota
+	ofSpace
+	ofBracket
+)
+
+var byteClass = [256]uint8{' ': ofSpace, '\n': ofSpace, '\t': ofSpace, '(': ofBracket, ')': ofBracket, '{': ofBracket, '}': ofBracket}
+
 // peek reads the next token as Postgres's pg_strtok does: words end at white
 // space, parentheses and braces, unless a backslash stands before.
 func (p *treeParser) peek() token {
+	if p.ahead.end == 0 {
+		p.ahead = p.read()
+	}
+	return p.ahead
+}
+
+func (p *treeParser) read() token {
 	start := p.at
-	for start < len(p.text) && strings.IndexByte(" \n\t", p.text[start]) >= 0 {
+	for start < len(p.text) && byteClass[p.text[start]] == ofSpace {
 		start++
 	}
 	if start == len(p.text) {
 		return token{end: start}
 	}
-	if strings.IndexByte("(){}", p.text[start]) >= 0 {
+	if byteClass[p.text[start]] == ofBracket {
 		return token{text: p.text[start : start+1], end: start + 1}
 	}
 	end := start
-	for end < len(p.text) && strings.IndexByte(" \n\t(){}", p.text[end]) < 0 {
+	for end < len(p.text) && byteClass[p.text[end]] == ofWord {
 		if p.text[end] == '\\' && end+1 < len(p.text) {
 			end++
 		}
@@ -140,7 +170,7 @@ func (p *treeParser) peek() token {
 
 func (p *treeParser) next() token {
 	t := p.peek()
-	p.at = t.end
+	p.at, p.ahead = t.end, token{}
 	return t
 }
 
@@ -169,7 +199,7 @@ func (p *treeParser) value() (value, error) {
 // node reads what follows a brace. The token after a field's name is its value
 // even when it looks like a name: an alias may begin with a colon.
 func (p *treeParser) node() (*node, error) {
-	n := &node{label: p.next().text}
+	n := &node{label: p.next().text, fields: make([]field, 0, 12)}
 	for {
 		name := p.next().text
 		switch {
@@ -180,18 +210,23 @@ func (p *treeParser) node() (*node, error) {
 		case name[0] != ':':
 			return nil, fmt.Errorf("%q where a field's name should be", name)
 		}
-		f := field{name: name[1:]}
-		for more := true; more; {
-			v, err := p.value()
-			if err != nil {
+		first, err := p.value()
+		if err != nil {
+			return nil, err
+		}
+		n.fields = append(n.fields, field{name[1:], first})
+		for p.more() {
+			if _, err := p.value(); err != nil {
 				return nil, err
 			}
-			f.values = append(f.values, v)
-			after := p.peek().text
-			more = after != "" && after != "}" && after[0] != ':'
 		}
-		n.fields = append(n.fields, f)
 	}
+}
+
+// more reports whether a field's value goes on.
+func (p *treeParser) more() bool {
+	after := p.peek().text
+	return after != "" && after != "}" && after[0] != ':'
 }
 
 // list reads what follows a parenthesis. Lists of integers, OIDs, transactions
@@ -237,9 +272,7 @@ func unescape(word string) string {
 func (v value) walk(visit func(*node) bool) {
 	if v.node != nil && visit(v.node) {
 		for _, f := range v.node.fields {
-			for _, below := range f.values {
-				below.walk(visit)
-			}
+			f.value.walk(visit)
 		}
 	}
 	for _, item := range v.items {

@@ -22,7 +22,7 @@ func TestPagila(t *testing.T) {
 	s.exec("SET search_path = public")
 	var text strings.Builder
 	views := map[string]bool{}
-	for _, r := range (&world{site: s}).texts(`SELECT c.relname, quote_ident(a.attname), c.relkind FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+	for _, r := range s.texts(`SELECT c.relname, quote_ident(a.attname), c.relkind FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
 		WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('v', 'r', 'p') AND NOT c.relispartition AND a.attnum = 1 ORDER BY 1`) {
 		views[*r[0]] = *r[2] == "v"
 		fmt.Fprintf(&text, "viewlet %q {\n  params = [\"id\"]\n  query = \"SELECT * FROM %s WHERE %s = @id\"\n}\n", *r[0], *r[0], strings.ReplaceAll(*r[1], `"`, `\"`))

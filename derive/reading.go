@@ -10,12 +10,10 @@ import (
 // Reading identifies what a tree means: with a view, a function or a column's
 // type that is another, so is the Reading, as is each time it is asked of a
 // tree whose tables were made anew.
-func Reading(tree string, c *Catalog) (string, error) {
+func Reading(tree Tree, c *Catalog) string {
 	r := &reading{catalog: c, seen: map[uint32]bool{}}
-	if err := r.tree(tree); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(r.sum()), nil
+	r.tree(tree)
+	return hex.EncodeToString(r.sum())
 }
 
 type reading struct {
@@ -24,12 +22,9 @@ type reading struct {
 	parts   []string
 }
 
-func (r *reading) tree(text string) error {
-	oids, err := References(text)
-	if err != nil {
-		return err
-	}
-	r.parts = append(r.parts, text)
+func (r *reading) tree(tree Tree) {
+	oids := References(tree)
+	r.parts = append(r.parts, tree.text)
 	for _, oid := range oids.Functions {
 		if f := r.catalog.Functions[oid]; f != nil && f.Definition != "" {
 			r.parts = append(r.parts, f.Definition)
@@ -42,14 +37,10 @@ func (r *reading) tree(text string) error {
 		}
 		r.seen[oid] = true
 		r.parts = append(r.parts, fmt.Sprintf("%q %c %+v", rel.SQL, rel.Kind, rel.Columns))
-		if rel.View == "" || rel.System {
-			continue
-		}
-		if err := r.tree(rel.View); err != nil {
-			return err
+		if rel.View.text != "" && !rel.System {
+			r.tree(rel.View)
 		}
 	}
-	return nil
 }
 
 func (r *reading) sum() []byte {

@@ -137,8 +137,8 @@ func (r ref) called() string {
 	return name + "." + r.known().Name
 }
 
-// nameLookups names each after the viewlet and the table; the same query is the
-// same lookup.
+// nameLookups names each after the viewlet and the table, with a number where
+// that is taken; the same query is the same lookup.
 func (d *deriver) nameLookups(rules []Rule) {
 	bySQL := map[string]*Lookup{}
 	used := map[string]bool{}
@@ -154,7 +154,7 @@ func (d *deriver) nameLookups(rules []Rule) {
 		}
 		name := d.Viewlet + "_of_" + identifier(rules[i].Table.Name)
 		l.Name = name
-		for n := 2; used[l.Name]; n++ {
+		for n := 2; used[l.Name] || d.Taken != nil && d.Taken(l.Name); n++ {
 			l.Name = fmt.Sprintf("%s_%d", name, n)
 		}
 		used[l.Name], bySQL[shape] = true, l

@@ -41,6 +41,14 @@ func usage(t *testing.T, d *desk) {
 		{"run --http nonsense", "--http nonsense: "},
 		{"run --http 127.0.0.1:99999", "--http 127.0.0.1:99999: "},
 		{"run --http " + busy.Addr().String(), "--http " + busy.Addr().String() + ": listen tcp " + busy.Addr().String() + ": bind: address already in use"},
+		{"run --verify-rate fast", `--verify-rate "fast": write a number of fragments in a second, a minute or an hour, such as 50/s or 3000/m`},
+		{"run --verify-rate 50", `--verify-rate "50": write a number of fragments in a second`},
+		{"run --verify-rate 0/s", `--verify-rate "0/s": write a number of fragments in a second`},
+		{"verify --sample 0", "--sample 0: write a number of 1 or more"},
+		{"verify --wait -1s", "--wait -1s: write 0s or more"},
+		{"verify taeser", `there is no viewlet "taeser". Did you mean "teaser"?`},
+		{"verify teaser 42 43", "teaser takes 1 argument (id), not 2"},
+		{"verify teaser oak", `id is of type integer, and "oak" does not fit it`},
 		{"render", "render needs the name of a viewlet: cdc-viewlet render product_teaser 42"},
 		{"refresh", "refresh needs the name of a viewlet: cdc-viewlet refresh product_teaser 42"},
 		{"render taeser 42", `there is no viewlet "taeser". Did you mean "teaser"?`},
@@ -85,7 +93,7 @@ func TestCLIHelp(t *testing.T) {
 	for line := range strings.Lines(list) {
 		verbs = append(verbs, strings.Fields(line)[0])
 	}
-	for _, verb := range []string{"run", "check", "render", "refresh", "setup", "teardown", "status", "demo", "version", "completion"} {
+	for _, verb := range []string{"run", "check", "render", "refresh", "verify", "setup", "teardown", "status", "demo", "version", "completion"} {
 		if !slices.Contains(verbs, verb) {
 			t.Errorf("help knows no verb %s, but %q", verb, verbs)
 		}

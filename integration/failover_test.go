@@ -2,151 +2,129 @@ package integration
 
 import (
 	"context"
+	"fmt"
+	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cdc-viewlet/cdc-viewlet/sandbox"
 )
 
-// offset is how much of the stream of writes a server has.
-func offset(t testing.TB, r *redisServer) string {
+// follower starts a standby of the test's own cluster that can be promoted, and
+// gives it as the same database.
+func follower(t testing.TB, db *database) *database {
 	t.Helper()
-	_, after, _ := strings.Cut(r.client.Info(t.Context(), "replication").Val(), "master_repl_offset:")
-	n, _, _ := strings.Cut(after, "\r")
-	return n
+	psql(t, db, "SELECT pg_create_physical_replication_slot('follower')")
+	p, err := sandbox.StartPostgres(context.Background(), sandbox.PostgresConfig{StandbyOf: db.Postgres, Settings: map[string]string{
+		"primary_slot_name": "follower", "hot_standby_feedback": "on", "wal_retrieve_retry_interval": "100ms",
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	pool, err := pgxpool.New(t.Context(), withDatabase(t, p.SocketURL(), db.slot))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return &database{Postgres: p, url: withDatabase(t, p.URL(), db.slot), slot: db.slot, publication: db.publication, pool: pool}
 }
 
-func promoted(t testing.TB, r *redisServer) {
+// follows waits until the standby has replayed all that the primary has.
+func (db *database) follows(t testing.TB, primary *database) {
 	t.Helper()
-	eventually(t, "the replica is promoted", func() bool {
-		return strings.Contains(r.client.Info(t.Context(), "replication").Val(), "role:master")
+	end := mark(t, primary)
+	eventually(t, "the standby has replayed "+end.String(), func() bool {
+		return ask[bool](t, db, "SELECT pg_last_wal_replay_lsn() >= $1::pg_lsn", end.String())
 	})
 }
 
-// A Sentinel promotes a replica that has everything: the daemon goes on there.
-func TestSentinelFailover(t *testing.T) {
-	t.Parallel()
-	s := smallSite(t, startPostgres(t))
-	url, servers := startRedisGroup(t, sandbox.StartRedisSentinel)
-	primary, replica := servers[0], servers[1]
-	p := s.run(t, "--redis", url)
-	quiet(t, s.db)
-	if err := primary.Kill(); err != nil {
+// either is a URL that leads to whichever of them takes writes.
+func either(t testing.TB, a, b *database) string {
+	t.Helper()
+	u, err := url.Parse(a.url)
+	if err != nil {
 		t.Fatal(err)
 	}
-	psql(t, s.db, "UPDATE t SET n = 'meanwhile' WHERE id <= 300")
-	promoted(t, replica)
-	quiet(t, s.db)
-	newOracle(t, s.db, s.rules()).agree(t, replica)
-	p.stop(t)
-	status := daemon(t, s.dir, environment(s.db, s.redis), "status", "-c", "rules", "--redis", url)
-	if code := status.wait(t); code != 0 || !strings.Contains(status.stdout.String(), "mymaster of 127.0.0.1:") {
-		t.Errorf("status ends with %d: %s", code, status.stdout.String())
+	u.Host = fmt.Sprintf("127.0.0.1:%d,127.0.0.1:%d", a.Port(), b.Port())
+	u.RawQuery += "&target_session_attrs=read-write"
+	return u.String()
+}
+
+// A primary dies with a commit that its standby never got, and the standby is
+// promoted, with the slot or without. The daemon finds it, and no fragment shows
+// what is lost.
+func TestFailover(t *testing.T) {
+	t.Parallel()
+	for name, synced := range map[string]bool{"with the slot": true, "without a slot": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			primary := startOwnPostgres(t, sandbox.PostgresConfig{})
+			if synced && primary.Major() < 17 {
+				t.Skip("standbys keep copies of slots since Postgres 17")
+			}
+			failOver(t, primary, synced)
+		})
 	}
 }
 
-// It promotes one that lacks what was confirmed: that is noticed, and rendered.
-func TestSentinelFailoverLosesWrites(t *testing.T) {
-	t.Parallel()
-	s := smallSite(t, startPostgres(t))
-	url, servers := startRedisGroup(t, sandbox.StartRedisSentinel)
-	primary, replica := servers[0], servers[1]
-	p := s.run(t, "--redis", url)
+func failOver(t *testing.T, primary *database, synced bool) {
+	s := smallSite(t, primary)
+	standby := follower(t, primary)
+	s.db = &database{Postgres: primary.Postgres, url: either(t, standby, primary), slot: primary.slot, publication: primary.publication, pool: primary.pool}
+	p := s.run(t)
+	psql(t, s.db, "UPDATE t SET n = 'kept' WHERE id IN (1, 2)")
 	quiet(t, s.db)
-	eventually(t, "the replica has it all", func() bool { return offset(t, primary) == offset(t, replica) })
-	// What is on its way to a replica that is only paused would still arrive.
-	if err := replica.Pause(); err != nil {
-		t.Fatal(err)
+	if synced {
+		tries := 0
+		eventually(t, "the standby has the slot", func() bool {
+			if tries++; tries%50 == 1 { // lets the slot move on; until the standby has that too it has nothing to copy
+				psql(t, primary, "SELECT pg_log_standby_snapshot()")
+			}
+			_, err := standby.pool.Exec(t.Context(), "SELECT pg_sync_replication_slots()")
+			return err == nil && ask[bool](t, standby, "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1 AND synced AND NOT temporary)", s.db.slot)
+		})
 	}
-	if err := primary.client.ClientKillByFilter(t.Context(), "TYPE", "replica").Err(); err != nil {
-		t.Fatal(err)
-	}
-	psql(t, s.db, "UPDATE t SET n = 'lost' WHERE id <= 300")
-	quiet(t, s.db)
-	if err := primary.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	if err := replica.Resume(); err != nil {
-		t.Fatal(err)
-	}
-	promoted(t, replica)
-	p.says(t, "redis failed over")
-	s.redis = replica
-	s.awaits(t, "v:300", "one lost")
-	quiet(t, s.db)
-	newOracle(t, s.db, s.rules()).agree(t, replica)
-	p.stop(t)
-}
-
-// wait_replicas: what a replica has not got is not confirmed.
-func TestWaitReplicas(t *testing.T) {
-	t.Parallel()
-	s := smallSite(t, startPostgres(t))
-	writeFiles(t, s.dir, map[string]string{"rules/redis.hcl": "redis { wait_replicas = 1 }"})
-	url, servers := startRedisGroup(t, sandbox.StartRedisSentinel)
-	primary, replica := servers[0], servers[1]
-	p := s.run(t, "--redis", url)
-	quiet(t, s.db)
-	if err := replica.Pause(); err != nil {
-		t.Fatal(err)
-	}
-	psql(t, s.db, "UPDATE t SET n = 'x' WHERE id = 1")
-	written := mark(t, s.db)
-	s.redis = primary
-	s.awaits(t, "v:1", "one x")
-	p.says(t, "0 of 1 replicas have what was written")
-	if now := confirmed(t, s.db); now >= written {
-		t.Errorf("%v is confirmed, and no replica has it", now)
-	}
-	if err := replica.Resume(); err != nil {
-		t.Fatal(err)
-	}
-	quiet(t, s.db)
-	p.stop(t)
-}
-
-// A primary of a cluster comes back without its data.
-func TestClusterLosesAPrimary(t *testing.T) {
-	t.Parallel()
-	s := smallSite(t, startPostgres(t))
-	url, servers := startRedisGroup(t, func(ctx context.Context) (*sandbox.RedisGroup, error) {
-		return sandbox.StartRedisCluster(ctx, 3)
+	psql(t, primary, "UPDATE t SET n = 'replicated' WHERE id = 3")
+	standby.follows(t, primary)
+	psql(t, standby, "ALTER SYSTEM SET primary_conninfo = ''")
+	psql(t, standby, "SELECT pg_reload_conf()")
+	eventually(t, "the standby follows no more", func() bool {
+		return ask[int](t, primary, "SELECT count(*)::int FROM pg_stat_replication WHERE application_name <> 'cdc-viewlet'") == 0
 	})
-	p := s.run(t, "--redis", url)
-	psql(t, s.db, "UPDATE t SET n = 'x' WHERE id <= 300; DELETE FROM t WHERE id > 400")
-	quiet(t, s.db)
-	truth := newOracle(t, s.db, s.rules())
-	truth.agree(t, servers...)
-	for _, r := range servers {
-		if r.client.Exists(t.Context(), "viewlet:@state").Err() == nil {
-			continue // the state would be gone, too
-		}
-		if err := r.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		psql(t, s.db, "UPDATE t SET n = 'meanwhile' WHERE id <= 200")
-		if err := r.Start(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		break
+	psql(t, primary, "UPDATE t SET n = 'ghost' WHERE id = 1; DELETE FROM t WHERE id = 4")
+	s.awaits(t, "v:1", "one ghost")
+	s.awaits(t, "v:4", "")
+	if err := primary.Kill(); err != nil {
+		t.Fatal(err)
 	}
-	p.says(t, "a primary of the cluster is another one")
+	psql(t, standby, "SELECT pg_promote()")
+	psql(t, standby, "UPDATE t SET n = 'promoted' WHERE id = 5; DELETE FROM t WHERE id = 6")
+
+	s.awaits(t, "v:1", "one kept")
+	s.awaits(t, "v:4", "one n4")
+	s.awaits(t, "v:6", "")
+	p.says(t, "reason=other_timeline")
+	s.db = standby
+	psql(t, s.db, "UPDATE t SET n = 'after' WHERE id = 7")
 	quiet(t, s.db)
+	newOracle(t, s.db, s.rules()).agree(t, s.redis)
+	said := p.stderr.String()
+	if made := strings.Count(said, `"slot created"`); synced && made != 1 || !synced && made != 2 {
+		t.Errorf("it made %d slots", made)
+	}
+	u, err := url.Parse(primary.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if password, _ := u.User.Password(); password == "" || strings.Contains(said, password) {
+		t.Error("it tells the password")
+	}
 	p.stop(t)
-	p = s.run(t, "--redis", url)
-	quiet(t, s.db)
-	truth.agree(t, servers...)
-	if said := p.stderr.String(); strings.Contains(said, "rendered afresh") {
-		t.Error("a restart of the daemon renders everything afresh")
-	}
-	p.stop(t)
-	teardown := daemon(t, s.dir, environment(s.db, s.redis), "teardown", "-c", "rules", "--redis", url, "--fragments")
-	if code := teardown.wait(t); code != 0 {
-		t.Errorf("teardown ends with %d", code)
-	}
-	for _, r := range servers {
-		if n := r.client.DBSize(t.Context()).Val(); n != 0 {
-			t.Errorf("%d keys are left", n)
-		}
-	}
 }

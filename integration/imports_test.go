@@ -41,6 +41,7 @@ var rooms = map[string]room{
 	"render":          {siblings: []string{"viewlet", "rules", "derive"}, tech: []string{"github.com/jackc/pgx/v5", "golang.org/x/sync"}, never: []string{"database/sql", "net/http"}},
 	"cache":           {siblings: []string{"viewlet"}, tech: []string{"github.com/redis/go-redis/v9", "golang.org/x/sync"}, never: []string{"database/sql", "net/http"}},
 	"web":             {siblings: []string{"viewlet"}, tech: []string{"github.com/prometheus", "golang.org/x/sync"}, never: noDatabase},
+	"verify":          {siblings: []string{"viewlet"}, tech: []string{"golang.org/x/sync"}, never: slices.Concat(noDatabase, noNetwork)},
 	"sandbox":         {},
 	"demo":            {siblings: []string{".", "viewlet", "sandbox"}, tech: []string{"github.com/jackc/pgx/v5", "golang.org/x/sync"}, never: noDatabase},
 	"integration":     {},
@@ -48,7 +49,7 @@ var rooms = map[string]room{
 }
 
 // everyRoom leaves out cmd and integration, which nobody imports.
-var everyRoom = []string{".", "viewlet", "replication", "rules", "derive", "render", "cache", "web", "sandbox", "demo"}
+var everyRoom = []string{".", "viewlet", "replication", "rules", "derive", "render", "cache", "verify", "web", "sandbox", "demo"}
 
 // Tests may use any technology, the throw-away servers and the sample shop;
 // those of the whole may use the whole, and those of derive what lets Postgres

@@ -19,26 +19,35 @@ import (
 
 // oracle knows what ought to be in Redis: a fresh render of every instance.
 type oracle struct {
+	db       *render.Database
 	set      *rules.Set
 	renderer *render.Renderer
 }
 
 func newOracle(t testing.TB, db *database, path string) *oracle {
 	t.Helper()
-	set, diags := rules.Load(path)
-	if diags.HasErrors() {
-		t.Fatal(diags)
-	}
 	d, err := render.Connect(t.Context(), render.Config{URL: db.url})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(d.Close)
-	r, problems := render.New(d, set, 0)
+	o := &oracle{db: d}
+	o.load(t, path)
+	return o
+}
+
+// load reads the rules, which may have changed.
+func (o *oracle) load(t testing.TB, path string) {
+	t.Helper()
+	set, diags := rules.Load(path)
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	r, problems := render.New(o.db, set, 0)
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
-	return &oracle{set: set, renderer: r}
+	o.set, o.renderer = set, r
 }
 
 // truth renders every instance afresh.
@@ -104,11 +113,13 @@ func fragments(t testing.TB, r *redisServer) map[string]string {
 	}
 }
 
-// agree compares Redis, or the servers of a cluster, with the truth: nothing
-// missing, nothing stale, nothing left over. Nothing may be changing.
-func (o *oracle) agree(t testing.TB, servers ...*redisServer) {
+// agree compares Redis, or the servers of a cluster, with the truth, which it
+// gives: nothing missing, nothing stale, nothing left over. Nothing may be
+// changing.
+func (o *oracle) agree(t testing.TB, servers ...*redisServer) (want map[string]string) {
 	t.Helper()
-	want, got := o.truth(t), map[string]string{}
+	want = o.truth(t)
+	got := map[string]string{}
 	for _, r := range servers {
 		maps.Copy(got, fragments(t, r))
 	}
@@ -138,6 +149,7 @@ func (o *oracle) agree(t testing.TB, servers ...*redisServer) {
 	if len(want) == 0 {
 		t.Fatal("there is nothing to compare")
 	}
+	return want
 }
 
 // site is a folder with rules, between a Postgres and a Redis.
@@ -145,6 +157,7 @@ type site struct {
 	dir   string
 	db    *database
 	redis *redisServer
+	env   []string // of the daemon, over what names both servers
 }
 
 // newSite writes the files to an empty folder, with a postgres block that
@@ -159,6 +172,16 @@ func newSite(t testing.TB, db *database, schema string, files map[string]string)
 	return s
 }
 
+// through has the daemon reach Postgres and Redis through networks, and not
+// straight.
+func (s *site) through(t testing.TB) (postgres, redis *network) {
+	t.Helper()
+	postgres, pg := newNetwork(t, s.db.url)
+	redis, rd := newNetwork(t, s.redis.URL())
+	s.env = append(s.env, "DATABASE_URL="+pg, "REDIS_URL="+rd)
+	return postgres, redis
+}
+
 func (s *site) rules() string { return filepath.Join(s.dir, "rules") }
 
 // run starts the daemon and waits until it is warm.
@@ -171,5 +194,5 @@ func (s *site) run(t testing.TB, args ...string) *program {
 
 func (s *site) start(t testing.TB, args ...string) *program {
 	t.Helper()
-	return daemon(t, s.dir, environment(s.db, s.redis), append([]string{"run", "-c", s.rules()}, args...)...)
+	return daemon(t, s.dir, append(environment(s.db, s.redis), s.env...), append([]string{"run", "-c", s.rules()}, args...)...)
 }

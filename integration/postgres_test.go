@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -171,6 +172,14 @@ func confirmed(t testing.TB, db *database) viewlet.LSN {
 // the cache: the daemon confirms nothing else.
 func quiet(t testing.TB, db *database) {
 	t.Helper()
+	quietWithin(t, db, patience)
+}
+
+// quietWithin is quiet, for what takes longer.
+func quietWithin(t testing.TB, db *database, patience time.Duration) {
+	t.Helper()
 	lsn := mark(t, db)
-	eventually(t, "slot "+db.slot+" is confirmed to "+lsn.String(), func() bool { return confirmed(t, db) >= lsn })
+	if err := poll(t.Context(), patience, func() bool { return confirmed(t, db) >= lsn }); err != nil {
+		t.Fatalf("wait until slot %s is confirmed to %s: %v", db.slot, lsn, err)
+	}
 }

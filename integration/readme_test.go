@@ -696,7 +696,7 @@ func exposedMetrics(t testing.TB) map[string]bool {
 		}
 	}
 	writeFiles(t, r.dir, map[string]string{"slot.hcl": fmt.Sprintf("postgres {\n  slot = %q\n  publication = %q\n}\n", db.slot, db.publication)})
-	r.types(t, command{"cdc-viewlet run -c . --http 127.0.0.1:0", "every fragment is in Redis"})
+	r.types(t, command{"cdc-viewlet run -c . --http 127.0.0.1:0 --verify-rate 1000/s", "every fragment is in Redis"})
 	base := regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(r.daemon.stderr.String())
 	if err := redis.client.Del(t.Context(), "viewlet:product_teaser:42").Err(); err != nil {
 		t.Fatal(err)
@@ -704,6 +704,10 @@ func exposedMetrics(t testing.TB) map[string]bool {
 	fetch(t, base+"/viewlet/product_teaser/42")
 	psql(t, db, "UPDATE products SET price = 1")
 	quiet(t, db)
+	if err := redis.client.Set(t.Context(), "viewlet:product_teaser:42", "tampered", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is found", func() bool { return strings.Contains(fetch(t, base+"/metrics"), "cdc_viewlet_drift_total") })
 	exposed := map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (cdc_viewlet_\S+)`).FindAllStringSubmatch(fetch(t, base+"/metrics"), -1) {
 		exposed[m[1]] = true
@@ -726,7 +730,7 @@ func fetch(t testing.TB, url string) string {
 	return string(body)
 }
 
-// What docs/deploy.md says to look for in the log is what the daemon logs.
+// What the pages say to look for in the log is what the daemon logs.
 func TestPagesQuoteTheLog(t *testing.T) {
 	t.Parallel()
 	var code strings.Builder
@@ -742,16 +746,44 @@ func TestPagesQuoteTheLog(t *testing.T) {
 			code.Write(text)
 		}
 	}
-	_, table, found := strings.Cut(readPage(t, "docs/deploy.md"), "Log lines, with their level:")
-	table, _, _ = strings.Cut(table, "\n## ")
-	lines := regexp.MustCompile("(?m)^\\| `([^`]+)` \\| (info|warn|error) \\|").FindAllStringSubmatch(table, -1)
-	if !found || len(lines) < 5 {
-		t.Fatalf("docs/deploy.md has a table of %d log lines", len(lines))
+	for page, heading := range map[string]string{"docs/deploy.md": "Log lines, with their level:", "docs/reliability.md": "Of the log"} {
+		_, table, found := strings.Cut(readPage(t, page), heading)
+		table, _, _ = strings.Cut(table, "\n## ")
+		lines := regexp.MustCompile("(?m)^\\| `([^`]+)` \\| (info|warn|error) \\|").FindAllStringSubmatch(table, -1)
+		if !found || len(lines) < 5 {
+			t.Fatalf("%s has a table of %d log lines", page, len(lines))
+		}
+		for _, m := range lines {
+			level := strings.ToUpper(m[2][:1]) + m[2][1:]
+			if !strings.Contains(code.String(), fmt.Sprintf(".%s(%q", level, m[1])) {
+				t.Errorf("%s: nothing logs %q at level %s", page, m[1], m[2])
+			}
+		}
 	}
-	for _, m := range lines {
-		level := strings.ToUpper(m[2][:1]) + m[2][1:]
-		if !strings.Contains(code.String(), fmt.Sprintf(".%s(%q", level, m[1])) {
-			t.Errorf("nothing logs %q at level %s", m[1], m[2])
+}
+
+// The tests that docs/reliability.md names are there.
+func TestPagesNameRealTests(t *testing.T) {
+	t.Parallel()
+	real := map[string]bool{}
+	for _, files := range goFiles(t) {
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllSubmatch(text, -1) {
+				real[string(m[1])] = true
+			}
+		}
+	}
+	named := regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(readPage(t, "docs/reliability.md"), -1)
+	if len(named) < 30 {
+		t.Fatalf("docs/reliability.md names %d tests", len(named))
+	}
+	for _, m := range named {
+		if !real[m[1]] {
+			t.Errorf("docs/reliability.md names %s, which is no test", m[1])
 		}
 	}
 }

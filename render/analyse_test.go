@@ -3,9 +3,11 @@ package render
 import (
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/cdc-viewlet/cdc-viewlet/derive"
 	"github.com/cdc-viewlet/cdc-viewlet/rules"
 )
 
@@ -20,8 +22,12 @@ func TestAnalyse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(analysed[0].Tree, ":paramid 2 ") || analysed[0].Err != nil {
-		t.Errorf("got %v and the tree %q, want @id to be $2", analysed[0].Err, analysed[0].Tree)
+	if analysed[0].Err != nil {
+		t.Fatal(analysed[0].Err)
+	}
+	derived, err := derive.Derive(derive.Query{Viewlet: "good", Params: good.Params, Tree: analysed[0].Tree}, catalog)
+	if err != nil || len(derived.Limits) == 0 || !slices.Equal(derived.Limits[0].Params, []string{"@unused"}) {
+		t.Errorf("got %+v and %v, want @id to be $2 of the tree", derived, err)
 	}
 	var wrong *QueryError
 	if !errors.As(analysed[1].Err, &wrong) || wrong.Offset != strings.Index(bad.SQL, "nothing") {

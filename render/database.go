@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -36,6 +37,7 @@ type Database struct {
 	// while its keys are rendered on others. These keep some free for that.
 	wholes, lookups chan struct{}
 	timeout         time.Duration // of a statement
+	origin          *atomic.Pointer[origin]
 
 	mu    sync.Mutex
 	types map[uint32]pgType
@@ -67,9 +69,12 @@ func Connect(ctx context.Context, cfg Config) (*Database, error) {
 	pc.ConnConfig.ConnectTimeout = cmp.Or(pc.ConnConfig.ConnectTimeout, 10*time.Second)
 	// Not at the start of the session: target_session_attrs=read-write in the
 	// URL would take every server for a standby.
+	from := &atomic.Pointer[origin]{}
 	pc.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, "SET default_transaction_read_only = on")
-		return err
+		if _, err := conn.Exec(ctx, "SET default_transaction_read_only = on"); err != nil {
+			return err
+		}
+		return from.Load().check(ctx, conn)
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
@@ -83,6 +88,7 @@ func Connect(ctx context.Context, cfg Config) (*Database, error) {
 	return &Database{
 		pool:    pool,
 		timeout: cfg.StatementTimeout,
+		origin:  from,
 		wholes:  make(chan struct{}, few),
 		lookups: make(chan struct{}, few),
 		types:   map[uint32]pgType{},
@@ -146,6 +152,59 @@ func (db *Database) Snapshot(ctx context.Context) (viewlet.Snapshot, error) {
 	return snap, nil
 }
 
+// Visible gives a position of flushed WAL, on a standby of replayed WAL, that
+// every commit which is visible now is before. One that does not wait for the
+// disk is visible before its WAL is flushed, so that is waited for; but not where
+// nothing moves for longer than such a commit takes: what is not flushed then is
+// none, and may stay so while Postgres is idle.
+//
+// https://www.postgresql.org/docs/current/wal-async-commit.html
+func (db *Database) Visible(ctx context.Context) (viewlet.LSN, error) {
+	const look, more = 10 * time.Millisecond, 400 * time.Millisecond
+	first, delay, err := db.written(ctx)
+	for now, moved := first, time.Now(); err == nil; {
+		if now.flushed >= first.inserted || time.Since(moved) > 3*delay+more {
+			return now.flushed, nil
+		}
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(look):
+		}
+		was := now
+		if now, _, err = db.written(ctx); now != was {
+			moved = time.Now()
+		}
+	}
+	return 0, err
+}
+
+// writtenWAL is how far the WAL goes.
+type writtenWAL struct{ flushed, inserted viewlet.LSN }
+
+// written also gives the wal_writer_delay.
+func (db *Database) written(ctx context.Context) (wal writtenWAL, delay time.Duration, err error) {
+	err = db.run(ctx, &statement{name: "written", sql: writtenSQL}, nil, func(row [][]byte) error {
+		ms, err := strconv.Atoi(string(row[2]))
+		delay = time.Duration(ms) * time.Millisecond
+		if err == nil {
+			wal.flushed, err = viewlet.ParseLSN(string(row[0]))
+		}
+		if err == nil {
+			wal.inserted, err = viewlet.ParseLSN(string(row[1]))
+		}
+		return err
+	})
+	if err != nil {
+		err = fmt.Errorf("read the WAL's position: %w", err)
+	}
+	return wal, delay, err
+}
+
+const writtenSQL = `SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END,
+	CASE WHEN pg_is_in_recovery() THEN '0/0' ELSE pg_current_wal_insert_lsn() END,
+	setting FROM pg_settings WHERE name = 'wal_writer_delay'`
+
 // Committing names the transactions whose commit may be in the WAL already, so
 // that a slot made now does not deliver them, while no snapshot sees them yet.
 // Most end while it looks, for up to two seconds; those that wait for a
@@ -184,11 +243,18 @@ func (db *Database) Committing(ctx context.Context) ([]uint32, error) {
 const waitsForStandby = `wait_event = 'SyncRep'
 	OR query = '<insufficient privilege>' AND current_setting('synchronous_standby_names') <> ''`
 
-// sessions gives the transaction ids of the sessions that have one, as far as
-// the condition is true of them. The snapshot would not do: it does not list
-// those that came after the last that ended.
+// sessions gives the transaction ids of the sessions that have one, or that end
+// one that was prepared, as far as the condition is true of them. The snapshot
+// would not do: it does not list those that came after the last that ended.
+//
+// https://www.postgresql.org/docs/current/sql-commit-prepared.html
 func (db *Database) sessions(ctx context.Context, condition string) ([]uint32, error) {
-	rows, err := db.pool.Query(ctx, "SELECT backend_xid::text::bigint FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND ("+condition+")")
+	rows, err := db.pool.Query(ctx, `SELECT xid::text::bigint FROM (
+			SELECT backend_xid, wait_event, query FROM pg_stat_activity WHERE backend_xid IS NOT NULL
+			UNION ALL SELECT p.transaction, a.wait_event, a.query
+			FROM pg_prepared_xacts p JOIN pg_stat_activity a ON a.backend_xid IS NULL AND a.state = 'active'
+				AND a.query ~* '\mprepared\M' AND (strpos(a.query, p.gid) > 0 OR strpos(a.query, quote_literal(p.gid)) > 0)
+		) s(xid, wait_event, query) WHERE `+condition)
 	if err != nil {
 		return nil, fmt.Errorf("read pg_stat_activity: %w", err)
 	}
@@ -205,15 +271,18 @@ func (db *Database) sessions(ctx context.Context, condition string) ([]uint32, e
 
 // Unpublished names the transactions that began before the publication got the
 // last of its tables. What they had written to that table by then is not in the
-// stream, whenever they commit.
+// stream, whenever they commit. For want of pg_read_all_stats it also names those
+// that are prepared where one could wait for a synchronous standby: whether it
+// does, Committing cannot tell then.
 //
 // https://www.postgresql.org/docs/current/logicaldecoding-explanation.html
 func (db *Database) Unpublished(ctx context.Context, publication string) ([]uint32, error) {
 	rows, err := db.pool.Query(ctx, `SELECT xid::text::bigint FROM (
-			SELECT backend_xid FROM pg_stat_activity WHERE datname = current_database() AND backend_xid IS NOT NULL
-			UNION ALL SELECT transaction FROM pg_prepared_xacts WHERE database = current_database()
-		) open(xid)
-		WHERE age(xid) > (SELECT min(age(r.xmin)) FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = $1)`, publication)
+			SELECT backend_xid, false FROM pg_stat_activity WHERE datname = current_database() AND backend_xid IS NOT NULL
+			UNION ALL SELECT transaction, current_setting('synchronous_standby_names') <> '' AND NOT pg_has_role('pg_read_all_stats', 'USAGE')
+			FROM pg_prepared_xacts WHERE database = current_database()
+		) open(xid, hidden)
+		WHERE hidden OR age(xid) > (SELECT min(age(r.xmin)) FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = $1)`, publication)
 	if err != nil {
 		return nil, fmt.Errorf("read open transactions: %w", err)
 	}

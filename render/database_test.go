@@ -175,6 +175,22 @@ func TestLSNReachesCommits(t *testing.T) {
 	}
 }
 
+// TestVisible: a commit that is visible before its WAL is flushed is waited for.
+func TestVisible(t *testing.T) {
+	s := newSite(t, "CREATE TABLE t AS SELECT 0 AS v; SET synchronous_commit = off")
+	s.connect(Config{})
+	for i := range 5 {
+		before, err := viewlet.ParseLSN(s.one(fmt.Sprintf("WITH u AS (UPDATE t SET v = %d RETURNING v) SELECT pg_current_wal_insert_lsn() FROM u", i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lsn, err := s.db.Visible(t.Context())
+		if err != nil || lsn <= before {
+			t.Errorf("commit %d: got %v, %v, and it was committed after %v", i, lsn, err, before)
+		}
+	}
+}
+
 func TestSnapshot(t *testing.T) {
 	s := newSite(t, "CREATE TABLE t (i int)")
 	s.connect(Config{})
@@ -215,11 +231,11 @@ func TestParseSnapshot(t *testing.T) {
 }
 
 // TestCommitting: a transaction that waits for a synchronous standby is named,
-// one that is merely open is not, and a role that may not look is told too much
-// rather than too little.
+// prepared before or not, one that is merely open or prepared is not, and a role
+// that may not look is told too much rather than too little.
 func TestCommitting(t *testing.T) {
 	t.Parallel()
-	p, err := sandbox.StartPostgres(t.Context(), sandbox.PostgresConfig{Settings: map[string]string{"synchronous_standby_names": "ghost", "synchronous_commit": "local"}})
+	p, err := sandbox.StartPostgres(t.Context(), sandbox.PostgresConfig{Settings: map[string]string{"synchronous_standby_names": "ghost", "synchronous_commit": "local", "max_prepared_transactions": "5"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +243,7 @@ func TestCommitting(t *testing.T) {
 	s := &site{TB: t, url: p.URL()}
 	s.admin = s.dial(p.URL())
 	s.exec("CREATE TABLE t AS SELECT 1 AS id; CREATE ROLE plain LOGIN; CREATE ROLE seer LOGIN; GRANT pg_read_all_stats TO seer")
-	open, waits := &site{TB: t, admin: s.dial(p.URL())}, &site{TB: t, admin: s.dial(p.URL())}
+	open, waits, ends := &site{TB: t, admin: s.dial(p.URL())}, &site{TB: t, admin: s.dial(p.URL())}, &site{TB: t, admin: s.dial(p.URL())}
 	xid := func(s *site) uint32 {
 		n, err := strconv.ParseUint(s.one("SELECT pg_current_xact_id()"), 10, 64)
 		if err != nil {
@@ -239,19 +255,28 @@ func TestCommitting(t *testing.T) {
 	opened := xid(open)
 	waits.exec("SET synchronous_commit = on; BEGIN; UPDATE t SET id = 2")
 	waiting := xid(waits)
+	var prepared []uint32
+	for _, name := range []string{"idle", "it''s"} {
+		ends.exec("BEGIN; SELECT pg_current_xact_id()")
+		prepared = append(prepared, xid(ends))
+		ends.exec("PREPARE TRANSACTION '" + name + "'")
+	}
+	ends.exec("SET synchronous_commit = on")
 	ctx, cancel := context.WithCancel(t.Context())
-	hangs := make(chan error, 1)
-	go func() {
-		_, err := waits.admin.Exec(ctx, "COMMIT")
-		hangs <- err
-	}()
+	hangs := make(chan error, 2)
+	for s, commit := range map[*site]string{waits: "COMMIT", ends: "COMMIT PREPARED 'it''s'"} {
+		go func() {
+			_, err := s.admin.Exec(ctx, commit)
+			hangs <- err
+		}()
+	}
 	eventually(t, func() error {
-		if s.one("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'") != "1" {
-			return errors.New("the UPDATE does not wait for the standby")
+		if s.one("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'") != "2" {
+			return errors.New("the two do not wait for the standby")
 		}
 		return nil
 	})
-	for role, want := range map[string][]uint32{"postgres": {waiting}, "seer": {waiting}, "plain": {opened, waiting}} {
+	for role, want := range map[string][]uint32{"postgres": {waiting, prepared[1]}, "seer": {waiting, prepared[1]}, "plain": {opened, waiting}} {
 		s.connect(Config{URL: strings.Replace(p.SocketURL(), "postgres@", role+"@", 1)})
 		got, err := s.db.Committing(t.Context())
 		slices.Sort(got)
@@ -262,10 +287,16 @@ func TestCommitting(t *testing.T) {
 		if err != nil || snap.Sees(waiting) {
 			t.Errorf("as %s: the snapshot sees what waits, %v", role, err)
 		}
+		got, err = s.db.Unpublished(t.Context(), "none")
+		if hidden := role == "plain"; err != nil || (len(got) == 2) != hidden || hidden && !slices.Contains(got, prepared[1]) {
+			t.Errorf("as %s: unpublished are %v, %v", role, got, err)
+		}
 	}
 	cancel()
 	<-hangs
+	<-hangs
 	open.exec("ROLLBACK")
+	s.exec("ROLLBACK PREPARED 'idle'")
 	eventually(t, func() error {
 		got, err := s.db.Committing(t.Context())
 		if len(got) > 0 || err != nil {
@@ -273,6 +304,40 @@ func TestCommitting(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestFollow: queries do not go on to a server that changes do not come from.
+func TestFollow(t *testing.T) {
+	t.Parallel()
+	p, err := sandbox.StartPostgres(t.Context(), sandbox.PostgresConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close() })
+	s := &site{TB: t, url: p.URL()}
+	s.admin = s.dial(p.URL())
+	s.exec("CREATE ROLE plain LOGIN")
+	s.connect(Config{URL: strings.Replace(p.SocketURL(), "postgres@", "plain@", 1)})
+	system := s.one("SELECT system_identifier FROM pg_control_system()")
+	before, err := s.db.pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.db.Follow(system, 1)
+	if _, err := s.db.Snapshot(t.Context()); err != nil {
+		t.Errorf("of the right server: %v", err)
+	}
+	before.Release()
+	for _, other := range []origin{{"1", 1}, {system, 2}} {
+		s.db.Follow(other.system, other.timeline)
+		if _, err := s.db.Snapshot(t.Context()); err == nil || !strings.Contains(err.Error(), "changes come from") {
+			t.Errorf("of another server: %v", err)
+		}
+	}
+	s.db.Follow(system, 0)
+	if _, err := s.db.Snapshot(t.Context()); err != nil {
+		t.Errorf("of the right server, on any timeline: %v", err)
+	}
 }
 
 // TestRestart: a server that goes is the world's fault, and over when it is back.

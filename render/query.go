@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/cdc-viewlet/cdc-viewlet/render/value"
 	"github.com/cdc-viewlet/cdc-viewlet/rules"
 )
 
@@ -46,6 +48,26 @@ func (q *query) duplicate() (string, bool) {
 	return "", false
 }
 
+// paramFields and columnFields are what a template sees of them.
+func (q *query) paramFields() []value.Field {
+	fields := make([]value.Field, len(q.params))
+	for i, p := range q.params {
+		fields[i] = value.Field{Name: p.name, OID: p.base}
+	}
+	return fields
+}
+
+func (q *query) columnFields() []value.Field {
+	fields := make([]value.Field, len(q.columns))
+	for i, c := range q.columns {
+		fields[i] = value.Field{Name: c.name, OID: c.oid}
+		if c.isJSON() {
+			fields[i].OID = jsonOID
+		}
+	}
+	return fields
+}
+
 // QueryError is what is wrong with a query, whatever the key.
 type QueryError struct {
 	Err error
@@ -59,30 +81,46 @@ func (e *QueryError) Unwrap() error { return e.Err }
 // describe lets Postgres prepare the query as it is written, with each @name
 // as a parameter, and so learns the types.
 func (db *Database) describe(ctx context.Context, q *rules.Query) (*query, error) {
-	number := make([]int, len(q.Params)) // of $n; 0: not used
-	used := 0
-	for i := range q.Params {
-		if q.Uses(i) {
-			used++
-			number[i] = used
-		}
-	}
-	sd, err := db.prepare(ctx, q, func(i int) string { return "$" + strconv.Itoa(number[i]) }, "", "")
+	sd, err := db.prepare(ctx, q, usedArg(q), "", "")
 	if err != nil {
 		return nil, err
 	}
-	oids := append([]uint32(nil), sd.ParamOIDs...)
+	if err := db.lookUpTypes(ctx, typesIn(sd)); err != nil {
+		return nil, err
+	}
+	return db.described(q, sd)
+}
+
+// usedArg writes the n-th param that the query uses as $n.
+func usedArg(q *rules.Query) func(int) string {
+	return func(i int) string {
+		number := 1
+		for before := range i {
+			if q.Uses(before) {
+				number++
+			}
+		}
+		return "$" + strconv.Itoa(number)
+	}
+}
+
+func typesIn(sd *pgconn.StatementDescription) []uint32 {
+	oids := slices.Clone(sd.ParamOIDs)
 	for _, f := range sd.Fields {
 		oids = append(oids, f.DataTypeOID)
 	}
-	if err := db.lookUpTypes(ctx, oids); err != nil {
-		return nil, err
-	}
+	return oids
+}
+
+// described reads what Postgres said of a query that was bound with usedArg,
+// whose types have been looked up.
+func (db *Database) described(q *rules.Query, sd *pgconn.StatementDescription) (*query, error) {
 	d := &query{}
+	used := sd.ParamOIDs
 	for i, name := range q.Params {
 		p := param{name: name, oid: unknownType}
-		if number[i] > 0 {
-			p.oid = sd.ParamOIDs[number[i]-1]
+		if q.Uses(i) {
+			p.oid, used = used[0], used[1:]
 		}
 		t := db.typeOf(p.oid)
 		if !t.array {
@@ -107,15 +145,22 @@ func (db *Database) prepare(ctx context.Context, q *rules.Query, arg func(int) s
 		sd, err = conn.Conn().PgConn().Prepare(ctx, "", sql, nil)
 		return err
 	})
+	return sd, asQueryError(err, sql, len(before), origin)
+}
+
+// asQueryError tells what is wrong with a query from what is wrong with the
+// world. The query begins at an offset of the SQL, and origin leads from there
+// to the query as it is written.
+func asQueryError(err error, sql string, start int, origin func(int) int) error {
 	var pg *pgconn.PgError
-	if errors.As(err, &pg) && faultOf(err) != faultOfWorld {
-		offset := -1
-		if at := rules.Offset(sql, int(pg.Position)); at >= len(before) {
-			offset = origin(at - len(before))
-		}
-		return nil, &QueryError{Err: err, Offset: offset}
+	if !errors.As(err, &pg) || faultOf(err) == faultOfWorld {
+		return err
 	}
-	return sd, err
+	offset := -1
+	if at := rules.Offset(sql, int(pg.Position)); at >= start {
+		offset = origin(at - start)
+	}
+	return &QueryError{Err: err, Offset: offset}
 }
 
 // compiled counts what was compiled: a statement that is compiled anew gets a

@@ -41,7 +41,9 @@ func (r *Renderer) renderOnce(ctx context.Context, c *compiledViewlet, keys []vi
 		return nil, err
 	}
 	ch := &chunk{r: r, c: c, plan: plan, fresh: fresh, fragments: make([]viewlet.Fragment, 0, len(keys))}
-	ch.room.out.max = r.maxFragment
+	if plan.form != nil {
+		ch.room.sheet = plan.form.Sheet(r.maxFragment)
+	}
 	if err = ch.render(ctx, keys); err == nil {
 		err = ch.verdict()
 	}

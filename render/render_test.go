@@ -427,13 +427,3 @@ func TestRenderTogether(t *testing.T) {
 	}
 	lanes.Wait()
 }
-
-func TestLimited(t *testing.T) {
-	w := limited{max: 5}
-	if _, err := w.Write([]byte("12345")); err != nil {
-		t.Error(err)
-	}
-	if _, err := w.Write([]byte("6")); err == nil || w.String() != "12345" {
-		t.Errorf("got %q, %v", &w.Buffer, err)
-	}
-}

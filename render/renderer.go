@@ -39,6 +39,7 @@ type compiledViewlet struct {
 // plan is a viewlet's query, ready to run.
 type plan struct {
 	query     *query
+	form      *page.Form // nil: JSON
 	many      *statement // for a chunk of keys; nil when only one works
 	one       *statement
 	whole     string // the SQL that names every instance; empty: unknown
@@ -239,6 +240,9 @@ func (r *Renderer) compile(ctx context.Context, c *compiledViewlet) (*plan, erro
 	}
 	asJSON := v.Template == nil
 	p := &plan{query: q, one: newStatement(q.single(v.Query, asJSON))}
+	if c.page != nil {
+		p.form = c.page.Form(q.paramFields(), q.columnFields())
+	}
 	many, err := r.db.perKey(ctx, v.Query, q, asJSON)
 	var unfit *QueryError
 	switch {

@@ -4,16 +4,15 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"strings"
 
+	"github.com/cdc-viewlet/cdc-viewlet/render/value"
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
 )
 
-// found is what the query gives for a chunk's keys: the rows' values in
-// Postgres's text form, one behind the other, and which rows are whose.
+// found is what the query gives for a chunk's keys: the rows, and which are
+// whose.
 type found struct {
-	text strings.Builder
-	ends []int // of each value in text; of a NULL its complement
+	rows value.Rows
 	keys []keyRows
 }
 
@@ -28,31 +27,8 @@ func (f *found) add(key int, row [][]byte) {
 	if k.rows == nil {
 		k.rows = k.first[:0]
 	}
-	k.rows = append(k.rows, len(f.ends))
-	for _, value := range row {
-		f.text.Write(value)
-		end := f.text.Len()
-		if value == nil {
-			end = ^end
-		}
-		f.ends = append(f.ends, end)
-	}
+	k.rows = append(k.rows, f.rows.Add(row))
 }
-
-// value gives a value; null says that it is NULL.
-func (f *found) value(i int) (text string, null bool) {
-	end, start := f.ends[i], 0
-	if end < 0 {
-		return "", true
-	}
-	if i > 0 {
-		start = max(f.ends[i-1], ^f.ends[i-1])
-	}
-	return f.text.String()[start:end], false
-}
-
-// size is about what it takes, in bytes.
-func (f *found) size() int { return f.text.Len() + 16*len(f.ends) }
 
 // query runs the query for the keys.
 func (ch *chunk) query(ctx context.Context, keys []viewlet.Key) (*found, viewlet.LSN, error) {
@@ -71,7 +47,7 @@ func (ch *chunk) query(ctx context.Context, keys []viewlet.Key) (*found, viewlet
 		if len(f.keys[ord-1].rows) > 0 && !ch.wantsRows() {
 			return nil
 		}
-		if f.add(ord-1, row[1:]); f.size() > most {
+		if f.add(ord-1, row[1:]); f.rows.Size() > most {
 			return &dataError{fmt.Sprintf("the query gives more than %d bytes of rows; let it return less, or raise --max-fragment", most)}
 		}
 		return nil

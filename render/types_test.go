@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cdc-viewlet/cdc-viewlet/render/page"
+	"github.com/cdc-viewlet/cdc-viewlet/render/value"
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
 )
 
@@ -240,7 +240,7 @@ func TestDouble(t *testing.T) {
 		values = append(values, strconv.FormatFloat(random.NormFloat64()*math.Pow(10, float64(random.IntN(40)-20)), 'g', -1, 64))
 	}
 	for _, row := range s.text("SELECT v::float8 FROM unnest('{" + strings.Join(values, ",") + "}'::float8[]) v") {
-		d, err := page.Value(701, row[0])
+		d, err := value.Of(701, row[0])
 		if err != nil || fmt.Sprint(d) != row[0] {
 			t.Errorf("Postgres writes %s, and we %v; %v", row[0], d, err)
 		}

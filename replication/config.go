@@ -20,6 +20,9 @@ type Config struct {
 	// StatusInterval is the longest time without a status update. It is cut to
 	// a third of the server's wal_sender_timeout. Zero: 10 s.
 	StatusInterval time.Duration
+	// Renew is why Setup is to drop the slot and to make it anew though it is not
+	// lost, such as ErrUnpublished. Empty: it is not.
+	Renew string
 	// OnStandby is called once by an Open that finds the slot in use by the
 	// server process pid, and waits for it. Nil: nobody asks.
 	OnStandby func(pid int)

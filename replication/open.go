@@ -17,8 +17,8 @@ const standbyPoll = time.Second
 // Open waits as a standby: it says so once, by cfg.OnStandby and in the log.
 // It returns when it has the slot, when ctx ends, or with ErrNoSlot, ErrSlotLost,
 // a Problem, or what broke the connection; ctx is not used after that. Run is to
-// follow soon, for until then nobody answers the server's keepalives; a Stream
-// that is not Run is to be closed. Which tables are partitioned is read here:
+// follow soon, or During until then, for nobody else answers the server's
+// keepalives; a Stream that is not Run is to be closed. Which tables are partitioned is read here:
 // whoever publishes one that was made later opens a new Stream.
 func Open(ctx context.Context, cfg Config) (*Stream, error) {
 	cfg, err := cfg.resolved()
@@ -48,7 +48,7 @@ func start(ctx context.Context, cfg Config, w *walsender) (*Stream, error) {
 			return nil, err
 		}
 		if !slot.Active {
-			s, err := startHere(ctx, cfg, w, slot.ConfirmedFlush)
+			s, err := startHere(ctx, cfg, w, slot)
 			if sqlState(err) != objectInUse {
 				return s, err
 			}
@@ -75,22 +75,38 @@ func streamable(ctx context.Context, cfg Config, w *walsender) (Slot, error) {
 	if !slot.Exists {
 		return slot, ErrNoSlot
 	}
-	if p := slot.problem(cfg.Slot); p != nil {
-		if slot.WALStatus == walLost {
-			return slot, fmt.Errorf("%w; %w", ErrSlotLost, *p)
-		}
+	if p := slot.foreign(cfg.Slot); p != nil {
 		return slot, *p
+	}
+	if why := slot.Lost(); why != "" {
+		return slot, fmt.Errorf("%w: %s", ErrSlotLost, why)
 	}
 	return slot, nil
 }
 
-// startHere starts to stream from where the slot is confirmed.
-func startHere(ctx context.Context, cfg Config, w *walsender, confirmed viewlet.LSN) (*Stream, error) {
+// patientTimeout is the longest wal_sender_timeout that is left, unless the URL
+// has one: for so long a daemon that is cut off keeps the slot from the next.
+const patientTimeout = 15 * time.Second
+
+// startHere starts to stream from where the slot is confirmed. Who the server is
+// is asked again: it may have been promoted while the slot was waited for.
+func startHere(ctx context.Context, cfg Config, w *walsender, slot Slot) (*Stream, error) {
 	r, err := queryRow(ctx, w.PgConn, `
-		SELECT (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'),
-			(SELECT string_agg(oid::text, ' ') FROM pg_catalog.pg_class WHERE relkind = 'p')`)
+		SELECT setting, source = 'client', (SELECT string_agg(oid::text, ' ') FROM pg_catalog.pg_class WHERE relkind = 'p')
+		FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'`)
 	if err != nil {
 		return nil, fmt.Errorf("read the server's settings: %w", err)
+	}
+	// https://www.postgresql.org/docs/current/runtime-config-replication.html#GUC-WAL-SENDER-TIMEOUT
+	timeout, inURL := time.Duration(r.int(0))*time.Millisecond, r.bool(1)
+	if !inURL && (timeout == 0 || timeout > patientTimeout) {
+		timeout = patientTimeout
+		if _, err := query(ctx, w.PgConn, fmt.Sprintf("SET wal_sender_timeout = %d", timeout.Milliseconds())); err != nil {
+			return nil, fmt.Errorf("set wal_sender_timeout: %w", err)
+		}
+	}
+	if w.id, err = pglogrepl.IdentifySystem(ctx, w.PgConn); err != nil {
+		return nil, fmt.Errorf("identify system: %w", err)
 	}
 	if err := startReplication(ctx, cfg, w); err != nil {
 		return nil, err
@@ -98,24 +114,25 @@ func startHere(ctx context.Context, cfg Config, w *walsender, confirmed viewlet.
 	s := &Stream{
 		SystemID: w.id.SystemID,
 		Timeline: w.id.Timeline,
-		Start:    confirmed,
+		Start:    slot.ConfirmedFlush,
+		End:      viewlet.LSN(w.id.XLogPos),
+		Standby:  slot.Recovering,
 		cfg:      cfg,
 		conn:     w.PgConn,
 		in:       w.in,
 		interval: cfg.StatusInterval,
 		silence:  2 * defaultWALSenderTimeout,
-		sent:     confirmed,
+		sent:     slot.ConfirmedFlush,
 	}
-	// https://www.postgresql.org/docs/current/runtime-config-replication.html#GUC-WAL-SENDER-TIMEOUT
-	if timeout := time.Duration(r.int(0)) * time.Millisecond; timeout > 0 {
+	if timeout > 0 {
 		s.interval = min(s.interval, timeout/3)
 		s.silence = 2 * timeout
 	}
 	s.decoder.Partitioned = make(map[uint32]bool)
-	for _, oid := range r.oids(1) {
+	for _, oid := range r.oids(2) {
 		s.decoder.Partitioned[oid] = true
 	}
-	s.confirmed.Store(uint64(confirmed))
+	s.confirmed.Store(uint64(slot.ConfirmedFlush))
 	return s, nil
 }
 

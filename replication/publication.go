@@ -31,46 +31,70 @@ func stored(t viewlet.Table) bool {
 }
 
 // Publish makes the publication have exactly these tables, and tells whether
-// it had to be altered for that, and which of them were not wholly in it. What
-// is committed before has the old tables in the stream, even where it is
-// streamed later: what hangs on those is to be rendered after Publish.
-func Publish(ctx context.Context, cfg Config, tables []viewlet.Table) (added []viewlet.Table, changed bool, err error) {
+// it had to be altered for that. What is committed before has the old tables in
+// the stream, even where it is streamed later: what hangs on tables whose marks
+// are new is to be rendered after Publish.
+func Publish(ctx context.Context, cfg Config, tables []viewlet.Table) (changed bool, err error) {
 	cfg, err = cfg.resolved()
 	if err != nil {
-		return nil, false, err
+		return false, err
 	}
 	conn, err := Connect(ctx, cfg)
 	if err != nil {
-		return nil, false, err
+		return false, err
 	}
 	defer hangUp(ctx, conn)
 	pub, err := readPublication(ctx, conn, cfg.Publication)
 	if err != nil {
-		return nil, false, err
+		return false, err
 	}
 	return publish(ctx, conn, cfg, pub, tables)
 }
 
+// Marks gives a mark for each table of the publication, by its OID. As long as a
+// table has the same mark, all its changes have been published, the same way: it
+// is a new one once the table, or the publication, was away, made anew or
+// altered.
+//
+// https://www.postgresql.org/docs/current/catalog-pg-publication-rel.html
+func Marks(ctx context.Context, conn *pgconn.PgConn, cfg Config) (map[uint32]string, error) {
+	cfg, err := cfg.resolved()
+	if err != nil {
+		return nil, err
+	}
+	rows, err := query(ctx, conn, `
+		SELECT r.prrelid, concat_ws('.', p.oid, p.xmin, r.oid, r.xmin)
+		FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid
+		WHERE p.pubname = `+quoteLiteral(cfg.Publication))
+	if err != nil {
+		return nil, fmt.Errorf("read publication %q: %w", cfg.Publication, err)
+	}
+	marks := make(map[uint32]string, len(rows))
+	for _, r := range rows {
+		marks[r.oid(0)] = r.string(1)
+	}
+	return marks, nil
+}
+
 // publish creates or alters the publication where it has to. One that has more
 // than the tables but is somebody else's serves too.
-func publish(ctx context.Context, conn *pgconn.PgConn, cfg Config, pub publication, tables []viewlet.Table) (added []viewlet.Table, changed bool, err error) {
+func publish(ctx context.Context, conn *pgconn.PgConn, cfg Config, pub publication, tables []viewlet.Table) (changed bool, err error) {
 	if pub.allTables {
-		return nil, false, forAllTables(cfg)
+		return false, forAllTables(cfg)
 	}
 	sql := pub.remedy(cfg, tables)
 	if sql == "" || (pub.covers(tables) && !pub.mayAlter) {
-		return nil, false, nil
+		return false, nil
 	}
 	_, err = query(ctx, conn, sql)
 	if sqlState(err) == insufficientPrivilege {
-		return nil, false, mayNotPublish(cfg, message(err), sql)
+		return false, mayNotPublish(cfg, message(err), sql)
 	}
 	if err != nil {
-		return nil, false, fmt.Errorf("set up publication %q: %w", cfg.Publication, err)
+		return false, fmt.Errorf("set up publication %q: %w", cfg.Publication, err)
 	}
-	added = pub.lacks(tables)
-	cfg.Log.Info("publication set up", "publication", cfg.Publication, "tables", len(tables), "added", len(added))
-	return added, true, nil
+	cfg.Log.Info("publication set up", "publication", cfg.Publication, "tables", len(tables), "added", len(pub.lacks(tables)))
+	return true, nil
 }
 
 // publication is what the catalog says of a publication.
@@ -153,8 +177,11 @@ func (p publication) remedy(cfg Config, tables []viewlet.Table) string {
 		return dropPublicationSQL(cfg) + createPublicationSQL(cfg, tables)
 	}
 	name := quoteIdent(cfg.Publication)
-	return fmt.Sprintf("ALTER PUBLICATION %s SET TABLE\n%s;\nALTER PUBLICATION %s SET (%s);\n",
-		name, tableList(tables), name, publishOptions(tables))
+	sql := fmt.Sprintf("ALTER PUBLICATION %s SET TABLE\n%s;\n", name, tableList(tables))
+	if !p.whole || !p.stored && slices.ContainsFunc(tables, stored) { // else it would mark every table anew
+		sql += fmt.Sprintf("ALTER PUBLICATION %s SET (%s);\n", name, publishOptions(tables))
+	}
+	return sql
 }
 
 func mayNotPublish(cfg Config, why, sql string) Problem {

@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -11,11 +12,11 @@ import (
 
 // State is what Setup found and did.
 type State struct {
-	SlotCreated        bool
+	SlotCreated bool
+	// Lost is why the slot that was there was dropped before; empty: there was
+	// none.
+	Lost               string
 	PublicationChanged bool // created or altered
-	// Added are the tables whose changes were not, or not all, published until
-	// now: those until now will not come.
-	Added []viewlet.Table
 	// PublicationPending is set when the publication has other tables than
 	// asked for, and was left so because somebody streams the slot and may need
 	// it: call Publish when Open has the slot.
@@ -26,7 +27,8 @@ type State struct {
 }
 
 // Setup makes the publication and the slot where they are missing, and alters
-// the publication where it has other tables. It may be called again and again.
+// the publication where it has other tables. A slot that is lost, or that
+// cfg.Renew asks for, it drops and makes anew. It may be called again and again.
 // What it cannot mend is a Problem.
 func Setup(ctx context.Context, cfg Config, tables []viewlet.Table) (State, error) {
 	cfg, err := cfg.resolved()
@@ -42,7 +44,7 @@ func Setup(ctx context.Context, cfg Config, tables []viewlet.Table) (State, erro
 		state, err := setup(ctx, w.PgConn, cfg, tables)
 		// Another daemon may have made the publication at the same moment, and
 		// then the slot too; now they are there.
-		if code := sqlState(err); tries == 2 || (code != duplicateObject && code != uniqueViolation) {
+		if code := sqlState(err); tries == 2 || (code != duplicateObject && code != uniqueViolation && code != objectInUse) {
 			return state, err
 		}
 	}
@@ -56,7 +58,7 @@ func setup(ctx context.Context, conn *pgconn.PgConn, cfg Config, tables []viewle
 	if err != nil {
 		return State{}, err
 	}
-	if p := slot.problem(cfg.Slot); p != nil {
+	if p := slot.foreign(cfg.Slot); p != nil {
 		return State{}, *p
 	}
 	pub, err := readPublication(ctx, conn, cfg.Publication)
@@ -68,23 +70,36 @@ func setup(ctx context.Context, conn *pgconn.PgConn, cfg Config, tables []viewle
 		state.PublicationPending = pub.remedy(cfg, tables) != ""
 		return state, nil
 	}
-	if state.Added, state.PublicationChanged, err = publish(ctx, conn, cfg, pub, tables); err != nil {
+	if state.PublicationChanged, err = publish(ctx, conn, cfg, pub, tables); err != nil {
 		return state, err
 	}
+	if state.Lost = cmp.Or(slot.Lost(), cfg.Renew); slot.Exists && state.Lost != "" {
+		cfg.Log.Warn("the slot is lost, making another", "slot", cfg.Slot, "why", state.Lost)
+		_, err := query(ctx, conn, dropSlotSQL(cfg)) // by now another daemon may have made it, and stream it
+		if err != nil && sqlState(err) != undefinedObject {
+			return state, fmt.Errorf("drop slot %q: %w", cfg.Slot, err)
+		}
+		slot.Exists = false
+	}
 	if !slot.Exists {
-		state.Confirmed, err = createSlot(ctx, conn, cfg)
+		state.Confirmed, err = createSlot(ctx, conn, cfg, slot.Recovering)
 		state.SlotCreated = err == nil
 	}
 	return state, err
 }
 
 // SetupSQL is what a DBA runs where the daemon's role may not: the SQL that
-// Setup would run on a server that has neither.
-func SetupSQL(cfg Config, tables []viewlet.Table) (string, error) {
+// Setup would run on this server if it had neither.
+func SetupSQL(ctx context.Context, cfg Config, tables []viewlet.Table) (string, error) {
 	cfg, err := cfg.resolved()
 	if err != nil {
 		return "", err
 	}
+	conn, err := Connect(ctx, cfg)
+	if err != nil {
+		return "", err
+	}
+	defer hangUp(ctx, conn)
 	var sql strings.Builder
 	tables = unique(tables)
 	sql.WriteString("-- as the owner of the tables, or as a superuser; the daemon's role needs REPLICATION,\n" +
@@ -97,7 +112,7 @@ func SetupSQL(cfg Config, tables []viewlet.Table) (string, error) {
 		}
 	}
 	sql.WriteString(createPublicationSQL(cfg, publishable(tables)))
-	sql.WriteString(createSlotSQL(cfg))
+	sql.WriteString(createSlotSQL(cfg, serverVersion(conn)))
 	return sql.String(), nil
 }
 

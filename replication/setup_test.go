@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -27,23 +26,27 @@ func TestSetup(t *testing.T) {
 	cfg := db.cfg()
 	cfg.Publication = `it's "odd\`
 	all := db.tables(t, "a", "b", `C " c`)
+	marks := map[uint32]string{}
 	for _, step := range []struct {
 		name, before string
 		tables       []viewlet.Table
 		want         State
 		published    string
+		marked       int // tables with a new mark
 	}{
-		{"new", "", all[:2], State{SlotCreated: true, PublicationChanged: true, Added: all[:2]}, "a,b 11111"},
-		{"again", "", all[:2], State{}, "a,b 11111"},
-		{"named twice", "", []viewlet.Table{all[0], all[1], all[0]}, State{}, "a,b 11111"},
-		{"a table more", "", all, State{PublicationChanged: true, Added: all[2:]}, `C " c,a,b 11111`},
-		{"a table less", "", all[1:], State{PublicationChanged: true}, `C " c,b 11111`},
-		{"other options", `ALTER PUBLICATION "it's ""odd\" SET (publish = 'insert', publish_via_partition_root = false)`, all[1:], State{PublicationChanged: true, Added: all[1:]}, `C " c,b 11111`},
-		{"none", "", nil, State{PublicationChanged: true}, "11111"},
-		{"still none", "", nil, State{}, "11111"},
-		{"some again", "", all[:1], State{PublicationChanged: true, Added: all[:1]}, "a 11111"},
-		{"slot gone", "SELECT pg_drop_replication_slot('" + cfg.Slot + "')", all[:1], State{SlotCreated: true}, "a 11111"},
-		{"publication gone", `DROP PUBLICATION "it's ""odd\"`, all[:1], State{PublicationChanged: true, Added: all[:1]}, "a 11111"},
+		{"new", "", all[:2], State{SlotCreated: true, PublicationChanged: true}, "a,b 11111", 2},
+		{"again", "", all[:2], State{}, "a,b 11111", 0},
+		{"named twice", "", []viewlet.Table{all[0], all[1], all[0]}, State{}, "a,b 11111", 0},
+		{"a table more", "", all, State{PublicationChanged: true}, `C " c,a,b 11111`, 1},
+		{"a table less", "", all[1:], State{PublicationChanged: true}, `C " c,b 11111`, 0},
+		{"other options", `ALTER PUBLICATION "it's ""odd\" SET (publish = 'insert', publish_via_partition_root = false)`, all[1:], State{PublicationChanged: true}, `C " c,b 11111`, 2},
+		{"options there and back", `ALTER PUBLICATION "it's ""odd\" SET (publish = 'insert'); ALTER PUBLICATION "it's ""odd\" SET (publish = 'insert,update,delete,truncate')`, all[1:], State{}, `C " c,b 11111`, 2},
+		{"away and back", `ALTER PUBLICATION "it's ""odd\" DROP TABLE b; ALTER PUBLICATION "it's ""odd\" ADD TABLE ONLY b`, all[1:], State{}, `C " c,b 11111`, 1},
+		{"none", "", nil, State{PublicationChanged: true}, "11111", 0},
+		{"still none", "", nil, State{}, "11111", 0},
+		{"some again", "", all[:1], State{PublicationChanged: true}, "a 11111", 1},
+		{"slot gone", "SELECT pg_drop_replication_slot('" + cfg.Slot + "')", all[:1], State{SlotCreated: true}, "a 11111", 0},
+		{"publication gone", `DROP PUBLICATION "it's ""odd\"`, all[:1], State{PublicationChanged: true}, "a 11111", 1},
 	} {
 		if step.before != "" {
 			db.sql.exec(step.before)
@@ -56,8 +59,21 @@ func TestSetup(t *testing.T) {
 			t.Errorf("%s: Confirmed = %s, want %s", step.name, state.Confirmed, db.confirmed(t, cfg))
 		}
 		state.Confirmed = 0
-		if got := db.published(cfg); !reflect.DeepEqual(state, step.want) || got != step.published {
+		if got := db.published(cfg); state != step.want || got != step.published {
 			t.Errorf("%s: %+v with %s, want %+v with %s", step.name, state, got, step.want, step.published)
+		}
+		now, err := Marks(t.Context(), db.sql.conn, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		marked := 0
+		for oid, mark := range now {
+			if marks[oid] != mark {
+				marked++
+			}
+		}
+		if marks = now; marked != step.marked {
+			t.Errorf("%s: %d tables have a new mark, want %d: %v", step.name, marked, step.marked, marks)
 		}
 	}
 	for range 2 { // the second time there is nothing to drop
@@ -84,8 +100,8 @@ func TestSetupMendsFilters(t *testing.T) {
 		if state := db.publish(t, cfg, "a"); !state.PublicationChanged {
 			t.Errorf("%s was left alone", list)
 		}
-		if added, changed, err := Publish(t.Context(), cfg, db.tables(t, "a")); len(added) > 0 || changed || err != nil {
-			t.Errorf("Publish after Setup = %v, %v, %v", added, changed, err)
+		if changed, err := Publish(t.Context(), cfg, db.tables(t, "a")); changed || err != nil {
+			t.Errorf("Publish after Setup = %v, %v", changed, err)
 		}
 		if n := db.sql.string("SELECT count(*) FROM pg_publication_rel WHERE prqual IS NULL AND prattrs IS NULL"); n != "1" {
 			t.Errorf("%s: %s tables without a filter, want 1", list, n)
@@ -110,8 +126,8 @@ func TestSetupLeavesAStreamAlone(t *testing.T) {
 	}
 	db.sql.exec("INSERT INTO a VALUES (1)")
 	s.want(t, "begin", "insert public.a new id=1", "commit")
-	if added, changed, err := Publish(t.Context(), cfg, db.tables(t, "b")); len(added) != 1 || !changed || err != nil {
-		t.Errorf("Publish = %v, %v, %v", added, changed, err)
+	if changed, err := Publish(t.Context(), cfg, db.tables(t, "b")); !changed || err != nil {
+		t.Errorf("Publish = %v, %v", changed, err)
 	}
 	db.sql.exec("INSERT INTO a VALUES (2); INSERT INTO b VALUES (2)")
 	s.want(t, "begin", "insert public.b new id=2", "commit")
@@ -139,7 +155,7 @@ func TestGeneratedColumns(t *testing.T) {
 			t.Error(err)
 		}
 		db.publish(t, cfg, "a")
-		if _, changed, err := Publish(t.Context(), cfg, tables); changed || err != nil {
+		if changed, err := Publish(t.Context(), cfg, tables); changed || err != nil {
 			t.Errorf("Publish after Setup = %v, %v", changed, err)
 		}
 		s := open(t, cfg, newRecorder())
@@ -325,7 +341,8 @@ func TestSlotStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !slot.Exists || slot.Active || slot.ActivePID != 0 || slot.Plugin != "pgoutput" || slot.Database != db.name || slot.OurDatabase != db.name ||
-		slot.Temporary || slot.TwoPhase || slot.WALStatus != "reserved" || slot.Limited {
+		slot.Temporary || slot.TwoPhase || slot.WALStatus != "reserved" || slot.Limited || slot.Lost() != "" || slot.Recovering ||
+		slot.Failover != hasFailover(serverVersion(db.sql.conn)) {
 		t.Errorf("SlotStatus = %+v", slot)
 	}
 	if slot.ConfirmedFlush != state.Confirmed || slot.RestartLSN > slot.ConfirmedFlush || slot.CurrentWAL <= slot.ConfirmedFlush ||
@@ -346,7 +363,7 @@ func TestSetupSQL(t *testing.T) {
 	cfg := db.cfg()
 	cfg.Publication = `a "b" 'c' \d`
 	tables := db.tables(t, `it's \a`, "bare", "v", "parts")
-	sql, err := SetupSQL(cfg, tables)
+	sql, err := SetupSQL(t.Context(), cfg, tables)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -421,7 +438,7 @@ func TestBadConfig(t *testing.T) {
 		if _, err := Open(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "a name is up to 63") {
 			t.Errorf("Open with slot %q and publication %q = %v", cfg.Slot, cfg.Publication, err)
 		}
-		if _, err := SetupSQL(cfg, nil); err == nil {
+		if _, err := SetupSQL(t.Context(), cfg, nil); err == nil {
 			t.Errorf("SetupSQL with slot %q and publication %q gives no error", cfg.Slot, cfg.Publication)
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
-	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -25,9 +24,9 @@ const slowSlot = 2 * time.Second
 // everything is to be rendered, for what changed meanwhile was not kept.
 var ErrNoSlot = errors.New("the slot does not exist")
 
-// ErrSlotLost says that Postgres has removed WAL that the slot still needed.
-// It can only be dropped.
-var ErrSlotLost = errors.New("the slot is lost: Postgres has removed WAL that it needed")
+// ErrSlotLost says that Postgres has invalidated the slot, such as because it
+// has removed WAL that the slot still needed. Setup drops it and makes another.
+var ErrSlotLost = errors.New("the slot is lost")
 
 // Slot is what pg_replication_slots says of a slot.
 //
@@ -45,10 +44,14 @@ type Slot struct {
 	RestartLSN     viewlet.LSN // the oldest WAL that it keeps
 	ConfirmedFlush viewlet.LSN // everything before is in the cache
 	WALStatus      string      // reserved, extended, unreserved or lost
+	Invalidation   string      // why it is lost, in Postgres's word; empty before 17
 	SafeWALSize    int64       // bytes that may yet be written before it is lost; only when Limited
 	Limited        bool        // max_slot_wal_keep_size is set
+	Limit          string      // max_slot_wal_keep_size as SHOW shows it
 	Retained       int64       // bytes of WAL that it keeps
 	CurrentWAL     viewlet.LSN // where the server writes now, or a standby replays
+	Recovering     bool        // the server is a standby
+	Failover       bool        // a standby of Postgres 17 may keep a copy of it
 }
 
 // SlotStatus asks for the slot's status; one that does not exist is no error.
@@ -87,28 +90,43 @@ func readSlot(ctx context.Context, conn *pgconn.PgConn, name string) (Slot, erro
 		Limited:        !r.null(12),
 		Retained:       r.int(13),
 		Physical:       r.bool(14),
+		Limit:          r.string(15),
+		Recovering:     r.bool(16),
+		Invalidation:   r.string(17),
+		Failover:       r.bool(18),
 	}, nil
 }
 
+// Why a slot is lost, and whether it is for failover, is told since Postgres
+// 17; jsonb reads the columns where they are.
 const slotSQL = `
 SELECT w.lsn, current_database(), s.slot_name, s.plugin, s.database, s.temporary, s.two_phase, s.active, s.active_pid,
 	s.restart_lsn, s.confirmed_flush_lsn, s.wal_status, s.safe_wal_size,
-	pg_catalog.pg_wal_lsn_diff(w.lsn, s.restart_lsn), s.slot_type = 'physical'
+	pg_catalog.pg_wal_lsn_diff(w.lsn, s.restart_lsn), s.slot_type = 'physical',
+	current_setting('max_slot_wal_keep_size'), pg_catalog.pg_is_in_recovery(),
+	to_jsonb(s) ->> 'invalidation_reason', to_jsonb(s) ->> 'failover' = 'true'
 FROM (
 	SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
 		ELSE pg_catalog.pg_current_wal_lsn() END
 ) w(lsn)
 LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = %s`
 
-// problem says why the slot cannot be streamed whoever else does; nil when it can.
-func (s Slot) problem(name string) *Problem {
-	if p := s.foreign(name); p != nil || s.WALStatus != walLost {
-		return p
+// Lost says why Postgres has invalidated the slot, and how that is avoided; empty
+// when it has not.
+//
+// https://www.postgresql.org/docs/current/view-pg-replication-slots.html
+func (s Slot) Lost() string {
+	switch {
+	case s.WALStatus != walLost:
+		return ""
+	case s.Invalidation == "rows_removed":
+		return "the primary has removed rows that the standby's slot needed: set hot_standby_feedback = on there"
+	case s.Invalidation == "wal_level_insufficient":
+		return "wal_level was lowered on the primary: let it be logical"
+	case s.Invalidation == "idle_timeout":
+		return "nobody streamed it for idle_replication_slot_timeout: raise that, or let the daemon run"
 	}
-	return &Problem{
-		fmt.Sprintf("slot %q is lost: Postgres has removed WAL that it needed", name),
-		fmt.Sprintf("raise max_slot_wal_keep_size, then SELECT pg_drop_replication_slot(%s); a new slot is made, and everything rendered, at the next start", quoteLiteral(name)),
-	}
+	return fmt.Sprintf("Postgres has removed WAL that it needed: it keeps no more than max_slot_wal_keep_size, which is %s; raise that", s.Limit)
 }
 
 // foreign says that the slot was made for something else; nil when it was not,
@@ -131,28 +149,40 @@ func (s Slot) foreign(name string) *Problem {
 // createSlot makes the slot. It waits for the transactions that are open.
 //
 // https://www.postgresql.org/docs/current/protocol-replication.html#PROTOCOL-REPLICATION-CREATE-REPLICATION-SLOT
-func createSlot(ctx context.Context, conn *pgconn.PgConn, cfg Config) (viewlet.LSN, error) {
+func createSlot(ctx context.Context, conn *pgconn.PgConn, cfg Config, standby bool) (viewlet.LSN, error) {
 	slow := time.AfterFunc(slowSlot, func() {
 		cfg.Log.Warn("creating the slot waits for transactions that were open before it",
 			"slot", cfg.Slot,
 			"find", "SELECT pid, xact_start, state, query FROM pg_stat_activity WHERE backend_xid IS NOT NULL ORDER BY xact_start; SELECT gid, prepared FROM pg_prepared_xacts")
 	})
 	defer slow.Stop()
-	made, err := pglogrepl.CreateReplicationSlot(ctx, conn, quoteIdent(cfg.Slot), plugin,
-		pglogrepl.CreateReplicationSlotOptions{SnapshotAction: "NOEXPORT_SNAPSHOT"})
+	options := "NOEXPORT_SNAPSHOT"
+	failover := hasFailover(serverVersion(conn)) && !standby
+	if failover {
+		options = "(SNAPSHOT 'nothing', FAILOVER)"
+	}
+	made, err := queryRow(ctx, conn, fmt.Sprintf("CREATE_REPLICATION_SLOT %s LOGICAL %s %s", quoteIdent(cfg.Slot), plugin, options))
 	if err != nil {
 		return 0, fmt.Errorf("create slot %q: %w", cfg.Slot, err)
 	}
-	start, err := viewlet.ParseLSN(made.ConsistentPoint)
-	if err != nil {
-		return 0, fmt.Errorf("create slot %q: %w", cfg.Slot, err)
-	}
-	cfg.Log.Info("slot created", "slot", cfg.Slot, "lsn", start)
+	const consistentPoint = 1 // the column
+	start := made.lsn(consistentPoint)
+	cfg.Log.Info("slot created", "slot", cfg.Slot, "lsn", start, "failover", failover)
 	return start, nil
 }
 
-func createSlotSQL(cfg Config) string {
-	return fmt.Sprintf("SELECT pg_create_logical_replication_slot(%s, '%s');\n", quoteLiteral(cfg.Slot), plugin)
+// hasFailover reports whether a standby of that major version can keep a copy of
+// a slot, for when it is promoted.
+//
+// https://www.postgresql.org/docs/current/logicaldecoding-explanation.html#LOGICALDECODING-REPLICATION-SLOTS-SYNCHRONIZATION
+func hasFailover(version int) bool { return version >= 17 }
+
+func createSlotSQL(cfg Config, version int) string {
+	failover := ""
+	if hasFailover(version) {
+		failover = ", failover => true"
+	}
+	return fmt.Sprintf("SELECT pg_create_logical_replication_slot(%s, '%s'%s);\n", quoteLiteral(cfg.Slot), plugin, failover)
 }
 
 // dropSlot drops the slot, if it exists and is one that createSlot makes.
@@ -164,7 +194,7 @@ func dropSlot(ctx context.Context, conn *pgconn.PgConn, cfg Config) error {
 	if p := slot.foreign(cfg.Slot); p != nil {
 		return *p
 	}
-	_, err = query(ctx, conn, fmt.Sprintf("SELECT pg_catalog.pg_drop_replication_slot(%s)", quoteLiteral(cfg.Slot)))
+	_, err = query(ctx, conn, dropSlotSQL(cfg))
 	switch sqlState(err) {
 	case objectInUse:
 		return Problem{
@@ -179,4 +209,8 @@ func dropSlot(ctx context.Context, conn *pgconn.PgConn, cfg Config) error {
 	}
 	cfg.Log.Info("slot dropped", "slot", cfg.Slot)
 	return nil
+}
+
+func dropSlotSQL(cfg Config) string {
+	return fmt.Sprintf("SELECT pg_catalog.pg_drop_replication_slot(%s)", quoteLiteral(cfg.Slot))
 }

@@ -29,6 +29,8 @@ type Stream struct {
 	SystemID string      // of the cluster; a restored copy of it has the same
 	Timeline int32       // a promoted standby has a higher one
 	Start    viewlet.LSN // the slot's confirmed_flush_lsn when the stream began
+	End      viewlet.LSN // the server's WAL end then
+	Standby  bool        // the server is one; it may be promoted while it streams
 
 	cfg      Config
 	conn     *pgconn.PgConn
@@ -61,6 +63,33 @@ func (s *Stream) Confirm(lsn viewlet.LSN) {
 
 // Close closes a Stream that is not Run.
 func (s *Stream) Close() { hangUp(context.Background(), s.conn) }
+
+// ErrUnpublished says that the slot comes by changes from a time at which the
+// publication did not exist. Postgres before 18 decodes them with the catalog of
+// that time, and never gets past them: the slot can only be made anew.
+var ErrUnpublished = errors.New("the publication did not exist when the slot's next changes were made")
+
+// During keeps the connection alive while do runs, before Run is called. When
+// the connection breaks meanwhile, do's context ends. It returns when do has.
+func (s *Stream) During(ctx context.Context, do func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	did, kept := make(chan struct{}), make(chan error, 1)
+	go func() { kept <- s.keep(ctx, did, cancel) }()
+	err := do(ctx)
+	close(did)
+	if broken := <-kept; broken != nil {
+		return fmt.Errorf("stream slot %q: %w", s.cfg.Slot, broken)
+	}
+	return err
+}
+
+// keep tells why it gave up before done was closed, and ends ctx for that.
+func (s *Stream) keep(ctx context.Context, done <-chan struct{}, cancel context.CancelCauseFunc) error {
+	err := s.hold(context.WithoutCancel(ctx), done)
+	cancel(err)
+	return err
+}
 
 // Run reads, decodes and calls the sink, all on the caller's goroutine, until
 // the connection breaks, the sink returns an error, or ctx ends. In the last
@@ -158,7 +187,7 @@ func (s *Stream) deliver(ctx context.Context, sink viewlet.Sink) error {
 	}
 }
 
-// hold waits for room and keeps the connection alive meanwhile. The server's
+// hold waits until room is closed and keeps the connection alive meanwhile. The server's
 // words stay in the socket, so its silence means nothing.
 func (s *Stream) hold(ctx context.Context, room <-chan struct{}) error {
 	beat := time.NewTicker(pulse)
@@ -211,6 +240,9 @@ func (s *Stream) message(kind byte, body []byte, sink viewlet.Sink) error {
 		var msg pgproto3.ErrorResponse
 		if err := msg.Decode(body); err != nil {
 			return fmt.Errorf("decode ErrorResponse: %w", err)
+		}
+		if msg.Code == undefinedObject {
+			return fmt.Errorf("%w: %w", ErrUnpublished, pgconn.ErrorResponseToPgError(&msg))
 		}
 		return pgconn.ErrorResponseToPgError(&msg)
 	case 'N':

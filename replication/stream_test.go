@@ -399,34 +399,173 @@ func TestOpenWithoutSlot(t *testing.T) {
 	}
 }
 
-func TestOpenLostSlot(t *testing.T) {
-	server := newServer(t, "", "wal_level=logical", "max_slot_wal_keep_size=1MB", "max_wal_size=32MB", "min_wal_size=32MB")
-	db := server.database(t)
-	db.sql.exec("CREATE TABLE v (id int PRIMARY KEY)")
-	cfg := db.cfg()
-	db.publish(t, cfg, "v")
+// lose has Postgres remove the WAL that a slot needs, and waits until it says so.
+func (db *database) lose(t testing.TB, cfg Config) {
+	t.Helper()
 	for range 4 {
 		db.sql.exec("INSERT INTO v SELECT coalesce(max(id), 0) + 1 FROM v")
 		db.sql.exec("SELECT pg_switch_wal()")
 	}
 	db.sql.exec("CHECKPOINT")
-	_, err := Open(t.Context(), cfg)
-	if !errors.Is(err, ErrSlotLost) || !strings.Contains(fmt.Sprint(err), "pg_drop_replication_slot") {
-		t.Errorf("Open = %v, want ErrSlotLost and how to drop it", err)
+	db.sql.eventually("SELECT wal_status = 'lost' FROM pg_replication_slots WHERE slot_name = '" + cfg.Slot + "'")
+}
+
+// newForgetful is a server that keeps little WAL for slots.
+func newForgetful(t testing.TB) *server {
+	return newServer(t, "", "wal_level=logical", "max_slot_wal_keep_size=1MB", "max_wal_size=32MB", "min_wal_size=32MB")
+}
+
+// TestLostSlot: a slot that can only be dropped is not streamed, and Setup makes
+// another and says why.
+func TestLostSlot(t *testing.T) {
+	db := newForgetful(t).database(t)
+	db.sql.exec("CREATE TABLE v (id int PRIMARY KEY)")
+	cfg := db.cfg()
+	db.publish(t, cfg, "v")
+	db.lose(t, cfg)
+	const why = "max_slot_wal_keep_size, which is 1MB"
+	if _, err := Open(t.Context(), cfg); !errors.Is(err, ErrSlotLost) || !strings.Contains(fmt.Sprint(err), why) {
+		t.Errorf("Open = %v, want ErrSlotLost for %s", err, why)
 	}
-	var problem Problem
-	if _, err := Setup(t.Context(), cfg, nil); !errors.As(err, &problem) {
-		t.Errorf("Setup = %v, want a Problem", err)
+	if err := Preflight(t.Context(), cfg, nil); err != nil {
+		t.Errorf("Preflight = %v, though Setup mends it", err)
 	}
-	if err := Preflight(t.Context(), cfg, nil); err == nil || !strings.Contains(err.Error(), "is lost") {
-		t.Errorf("Preflight = %v, want the lost slot", err)
-	}
-	slot, err := SlotStatus(t.Context(), cfg)
-	if err != nil || slot.WALStatus != "lost" {
+	if slot, err := SlotStatus(t.Context(), cfg); err != nil || slot.WALStatus != "lost" {
 		t.Errorf("SlotStatus = %+v, %v", slot, err)
 	}
-	if err := Teardown(t.Context(), cfg); err != nil {
-		t.Error(err)
+	if state := db.publish(t, cfg, "v"); !state.SlotCreated || !strings.Contains(state.Lost, why) {
+		t.Errorf("Setup = %+v, want a new slot for %s", state, why)
+	}
+	s := open(t, cfg, newRecorder())
+	db.sql.exec("INSERT INTO v VALUES (0)")
+	s.want(t, "begin", "insert public.v new id=0", "commit")
+	s.stop(t)
+	if state := db.publish(t, cfg, "v"); state.SlotCreated || state.Lost != "" {
+		t.Errorf("Setup = %+v, want nothing done", state)
+	}
+	cfg.Renew = "it is old"
+	if state := db.publish(t, cfg, "v"); !state.SlotCreated || state.Lost != cfg.Renew {
+		t.Errorf("Setup = %+v, want a new slot", state)
+	}
+}
+
+// TestSlotLostWhileStreamed: Postgres ends the walsender of a slot that keeps too
+// much.
+func TestSlotLostWhileStreamed(t *testing.T) {
+	db := newForgetful(t).database(t)
+	db.sql.exec("CREATE TABLE v (id int PRIMARY KEY)")
+	cfg := db.cfg()
+	db.publish(t, cfg, "v")
+	s := open(t, cfg, newRecorder()) // confirms nothing
+	db.lose(t, cfg)
+	if err := s.ended(t); err == nil || errors.Is(err, context.Canceled) {
+		t.Errorf("Run = %v, want the server's end of it", err)
+	}
+	if state := db.publish(t, cfg, "v"); !state.SlotCreated || state.Lost == "" {
+		t.Errorf("Setup = %+v, want a new slot", state)
+	}
+}
+
+// TestLostReasons: each of Postgres's words has a remedy.
+func TestLostReasons(t *testing.T) {
+	for word, want := range map[string]string{
+		"": "max_slot_wal_keep_size, which is 5GB", "wal_removed": "max_slot_wal_keep_size, which is 5GB",
+		"rows_removed": "hot_standby_feedback", "wal_level_insufficient": "wal_level", "idle_timeout": "idle_replication_slot_timeout",
+	} {
+		slot := Slot{Exists: true, WALStatus: "lost", Invalidation: word, Limit: "5GB"}
+		if got := slot.Lost(); !strings.Contains(got, want) {
+			t.Errorf("%q: %q, want it to name %s", word, got, want)
+		}
+		slot.WALStatus = "unreserved" // it may yet be caught up with
+		if got := slot.Lost(); got != "" {
+			t.Errorf("%q: %q for a slot that is not lost", word, got)
+		}
+	}
+}
+
+// TestDuring: however long it takes until a stream is Run, the server does not
+// lose patience; and when the connection breaks, what is done meanwhile ends.
+func TestDuring(t *testing.T) {
+	db := newServer(t, "", "wal_level=logical", "wal_sender_timeout=1s").database(t)
+	db.sql.exec("CREATE TABLE v (id int PRIMARY KEY)")
+	cfg := db.cfg()
+	db.publish(t, cfg, "v")
+	s, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db.sql.exec("INSERT INTO v VALUES (1)")
+	fault := errors.New("no")
+	err = s.During(t.Context(), func(context.Context) error {
+		db.sql.eventually("SELECT now() > backend_start + interval '4 s' FROM pg_stat_replication WHERE application_name = 'cdc-viewlet'")
+		return fault
+	})
+	if !errors.Is(err, fault) {
+		t.Fatalf("During = %v, want %v", err, fault)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ran := make(chan error, 1)
+	sink := newRecorder()
+	go func() { ran <- s.Run(ctx, sink) }()
+	sink.want(t, "begin", "insert public.v new id=1", "commit")
+	cancel()
+	if err := <-ran; !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if s, err = Open(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	err = s.During(t.Context(), func(ctx context.Context) error {
+		db.sql.exec("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active")
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	if err == nil || errors.Is(err, context.Canceled) {
+		t.Errorf("During = %v, want what broke the connection", err)
+	}
+}
+
+// TestUnpublished: changes from a time without the publication stop the slot for
+// good. Since Postgres 18 they are left out.
+func TestUnpublished(t *testing.T) {
+	db := shared.database(t)
+	db.sql.exec("CREATE TABLE v (id int PRIMARY KEY)")
+	cfg := db.cfg()
+	db.publish(t, cfg, "v")
+	db.sql.exec("DROP PUBLICATION " + quoteIdent(cfg.Publication))
+	db.sql.exec("INSERT INTO v VALUES (1)")
+	db.publish(t, cfg, "v")
+	db.sql.exec("INSERT INTO v VALUES (2)")
+	if serverVersion(db.sql.conn) >= 18 {
+		open(t, cfg, newRecorder()).want(t, "begin", "insert public.v new id=2", "commit")
+		return
+	}
+	if err := open(t, cfg, newRecorder()).ended(t); !errors.Is(err, ErrUnpublished) {
+		t.Errorf("Run = %v, want ErrUnpublished", err)
+	}
+}
+
+// TestPatience: a daemon that is cut off does not keep its slot for long, unless
+// the URL says so.
+func TestPatience(t *testing.T) {
+	server := newServer(t, "", "wal_level=logical", "wal_sender_timeout=0")
+	db := server.database(t)
+	cfg := db.cfg()
+	db.publish(t, cfg)
+	for url, want := range map[string]time.Duration{
+		db.url(db.name): 2 * patientTimeout, db.url(db.name, "wal_sender_timeout", "40s"): 80 * time.Second,
+	} {
+		cfg.URL = url
+		s, err := Open(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.silence != want || s.interval > want/6 {
+			t.Errorf("%s: a status each %s, and patience for %s, want %s", url, s.interval, s.silence, want)
+		}
+		s.Close()
 	}
 }
 
@@ -597,13 +736,13 @@ func TestRefusedStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if _, err := startHere(t.Context(), cfg, w, 0); sqlState(err) != objectInUse {
+		if _, err := startHere(t.Context(), cfg, w, Slot{}); sqlState(err) != objectInUse {
 			t.Fatalf("startHere = %v, want object_in_use", err)
 		}
 	}
 	first.stop(t)
 	db.sql.eventually("SELECT NOT active FROM pg_replication_slots WHERE slot_name = '" + cfg.Slot + "'")
-	s, err := startHere(t.Context(), cfg, w, 0)
+	s, err := startHere(t.Context(), cfg, w, Slot{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -94,10 +95,10 @@ func executable(path string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
-// findRedis gives the program: bin, or else redis-server or valkey-server, on
-// PATH or where packages put it.
+// findRedis gives the program: bin, or else $REDISBIN, or else redis-server or
+// valkey-server, on PATH or where packages put it.
 func findRedis(bin string) (string, error) {
-	if bin != "" {
+	if bin = cmp.Or(bin, os.Getenv("REDISBIN")); bin != "" {
 		if !executable(bin) {
 			return "", fmt.Errorf("find Redis: %s is not a program", bin)
 		}

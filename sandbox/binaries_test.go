@@ -72,6 +72,7 @@ func TestFindRedis(t *testing.T) {
 	root := tempFolder(t)
 	install(t, root, "bin", "valkey-server")
 	t.Setenv("PATH", filepath.Join(root, "bin"))
+	t.Setenv("REDISBIN", "")
 	asked := filepath.Join(root, "bin", "valkey-server")
 	if got, err := findRedis(asked); err != nil || got != asked {
 		t.Errorf("asked for: got %s, %v", got, err)
@@ -79,5 +80,9 @@ func TestFindRedis(t *testing.T) {
 	install(t, root, "bin", "redis-server")
 	if got, err := findRedis(""); err != nil || got != filepath.Join(root, "bin", "redis-server") {
 		t.Errorf("on PATH: got %s, %v", got, err)
+	}
+	t.Setenv("REDISBIN", asked)
+	if got, err := findRedis(""); err != nil || got != asked {
+		t.Errorf("REDISBIN: got %s, %v", got, err)
 	}
 }

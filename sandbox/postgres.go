@@ -27,6 +27,13 @@ type PostgresConfig struct {
 	// InitArgs are added to initdb's, where the last of a kind wins. Without
 	// any, the encoding is UTF8 and the locale C.
 	InitArgs []string
+	// StandbyOf makes the server a standby of that one, which must be running:
+	// a copy of its data that follows its WAL, with its password and from its
+	// BinDir. InitArgs mean nothing then. Where there is no pg_basebackup in
+	// BinDir, that server is restarted for the copy.
+	//
+	// https://www.postgresql.org/docs/current/warm-standby.html
+	StandbyOf *Postgres
 	// Settings go into the configuration file, over those made here: logical
 	// WAL, many slots and walsenders, and nothing that makes data survive a
 	// power cut. ALTER SYSTEM goes over both.
@@ -53,6 +60,9 @@ type Postgres struct {
 // the log ends with, and leaves nothing behind. When we are root the server
 // runs as the user postgres or nobody.
 func StartPostgres(ctx context.Context, cfg PostgresConfig) (*Postgres, error) {
+	if cfg.StandbyOf != nil {
+		cfg.BinDir = cfg.StandbyOf.bin
+	}
 	bin, err := findPostgres(ctx, cfg.BinDir, postgresFolders())
 	if err != nil {
 		return nil, err
@@ -67,7 +77,12 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig) (*Postgres, error) {
 	if p.version, err = postgresVersion(ctx, bin); err != nil {
 		return nil, err
 	}
-	err = p.open(ctx, cfg.Dir, func(ctx context.Context) error { return p.initdb(ctx, cfg.InitArgs) })
+	install := func(ctx context.Context) error { return p.initdb(ctx, cfg.InitArgs) }
+	if cfg.StandbyOf != nil {
+		p.password = cfg.StandbyOf.password
+		install = func(ctx context.Context) error { return p.copy(ctx, cfg.StandbyOf) }
+	}
+	err = p.open(ctx, cfg.Dir, install)
 	if err != nil {
 		return nil, err
 	}
@@ -109,6 +124,45 @@ func (p *Postgres) initdb(ctx context.Context, args []string) error {
 		return fmt.Errorf("run initdb: %w", err)
 	}
 	return p.include()
+}
+
+// copy makes the cluster a copy of the primary's that follows its WAL.
+//
+// https://www.postgresql.org/docs/current/app-pgbasebackup.html
+func (p *Postgres) copy(ctx context.Context, primary *Postgres) error {
+	program := filepath.Join(p.bin, "pg_basebackup")
+	if _, err := exec.LookPath(program); err != nil {
+		return p.copyStopped(ctx, primary)
+	}
+	if err := p.owner.reaches(p.bin); err != nil {
+		return fmt.Errorf("run pg_basebackup: %w; set PGBIN to a folder that it can", err)
+	}
+	cmd := exec.Command(program,
+		"--pgdata="+p.dataDir(), "--no-sync", "--checkpoint=fast", "--write-recovery-conf", "--dbname="+primary.SocketURL())
+	if err := p.run(ctx, cmd); err != nil {
+		return fmt.Errorf("run pg_basebackup: %w", err)
+	}
+	return nil
+}
+
+// copyStopped is copy for a Postgres of which there is only the server itself.
+//
+// https://www.postgresql.org/docs/current/warm-standby.html#STANDBY-SERVER-SETUP
+func (p *Postgres) copyStopped(ctx context.Context, primary *Postgres) error {
+	if err := primary.Stop(ctx, Fast); err != nil {
+		return err
+	}
+	if err := p.run(ctx, exec.Command("cp", "-R", "-p", primary.dataDir(), p.dataDir())); err != nil {
+		return fmt.Errorf("copy %s: %w", primary.dataDir(), err)
+	}
+	if err := primary.Start(ctx); err != nil {
+		return err
+	}
+	follow := fmt.Sprintf("primary_conninfo = 'host=%s port=%d user=postgres dbname=postgres'\n", primary.dir, primary.port)
+	if err := p.owner.writeFile(filepath.Join(p.dataDir(), "postgresql.auto.conf"), follow); err != nil {
+		return fmt.Errorf("configure Postgres: %w", err)
+	}
+	return p.owner.writeFile(filepath.Join(p.dataDir(), "standby.signal"), "")
 }
 
 // include makes the cluster read the file that prepare writes.
@@ -204,6 +258,22 @@ func (p *Postgres) Restart(ctx context.Context, settings map[string]string) erro
 	p.settings = merged
 	if err := p.start(ctx); err != nil {
 		return fmt.Errorf("restart Postgres: %w", err)
+	}
+	return nil
+}
+
+// Run runs another of Postgres's programs on the cluster, such as pg_resetwal,
+// and waits for it while ctx lives. It says fs.ErrNotExist of one that the
+// server came without.
+func (p *Postgres) Run(ctx context.Context, program string, args ...string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	path := filepath.Join(p.bin, program)
+	if _, err := os.Stat(path); err != nil {
+		return fmt.Errorf("run %s: %w", program, err)
+	}
+	if err := p.run(ctx, exec.Command(path, append([]string{"-D", p.dataDir()}, args...)...)); err != nil {
+		return fmt.Errorf("run %s: %w", program, err)
 	}
 	return nil
 }

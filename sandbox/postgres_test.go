@@ -329,3 +329,23 @@ func TestPostgresPicksAnotherPort(t *testing.T) {
 		t.Errorf("it listens on %d, want %d", p.Port(), free)
 	}
 }
+
+// A standby shows what its primary commits, and can be promoted.
+func TestStandby(t *testing.T) {
+	primary := startPostgres(t, PostgresConfig{})
+	execute(t, primary.URL(), "CREATE TABLE shelf (book text)")
+	standby := startPostgres(t, PostgresConfig{StandbyOf: primary})
+	execute(t, primary.URL(), "INSERT INTO shelf VALUES ('Emma')")
+	for deadline := time.Now().Add(time.Minute); ask(t, standby.URL(), "SELECT count(*)::text FROM shelf") != "1"; {
+		if time.Now().After(deadline) {
+			t.Fatal("the standby does not follow")
+		}
+	}
+	if ask(t, standby.URL(), "SELECT pg_promote()::text || pg_is_in_recovery()") != "truefalse" {
+		t.Error("it is not promoted")
+	}
+	execute(t, standby.URL(), "INSERT INTO shelf VALUES ('Persuasion')")
+	if err := standby.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -13,7 +13,8 @@ import (
 
 // RedisConfig says how a private Redis is made. Its zero value is a good one.
 type RedisConfig struct {
-	// Bin is the server's program. Empty: redis-server or else valkey-server.
+	// Bin is the server's program. Empty: $REDISBIN, or else redis-server or
+	// valkey-server.
 	Bin string
 	// Dir is the folder that holds all that the server writes. It is created,
 	// or empty, and Close removes it. Empty: a temporary one.

@@ -1,6 +1,7 @@
 package viewlet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -18,6 +19,8 @@ type lane struct {
 	broken  atomic.Pointer[Broken]
 	// rendered is how far the last whole rendering came.
 	rendered atomic.Int64
+	// failing is how many of the chunks under way failed at their last try.
+	failing atomic.Int32
 	// still is not nil during a whole rendering.
 	still *standstill
 	stop  <-chan struct{}
@@ -29,6 +32,9 @@ var errStopped = errors.New("lane is stopping")
 // patience is how often a chunk is tried before its whole pass is tried anew,
 // which lets go of what the pass keeps open in the database.
 const patience = 5
+
+// chunksAtOnce is how much of a batch is taken out of it at once, in chunks.
+const chunksAtOnce = 32
 
 func newLane(p *Pipeline, c Lane) *lane {
 	l := &lane{Lane: c, p: p}
@@ -217,9 +223,11 @@ func (l *lane) some(ctx context.Context, b *batch, done *Pass) error {
 	if len(b.via) > 0 {
 		once.note(b.keys)
 	}
+	crew := newCrew(l, done)
 	for len(b.keys) > 0 {
-		n := min(l.p.cfg.Chunk, len(b.keys))
-		if err := l.chunk(ctx, b.keys[:n], done); err != nil {
+		n := min(chunksAtOnce*l.p.cfg.Chunk, len(b.keys))
+		err := crew.write(ctx, b.keys[:n])
+		if err = cmp.Or(err, crew.wait()); err != nil {
 			return err
 		}
 		b.keys = b.keys[n:]
@@ -228,9 +236,9 @@ func (l *lane) some(ctx context.Context, b *batch, done *Pass) error {
 	}
 	for via, args := range b.via {
 		err := l.p.cfg.Render.Expand(ctx, l.Viewlet, via, args, func(keys []Key) error {
-			return l.chunk(ctx, once.filter(keys), done)
+			return crew.write(ctx, once.filter(keys))
 		})
-		if err != nil {
+		if err = cmp.Or(err, crew.wait()); err != nil {
 			return err
 		}
 		delete(b.via, via)
@@ -250,8 +258,9 @@ func (l *lane) all(ctx context.Context, b *batch, done *Pass) error {
 	}
 	l.still = newStandstill(since.LSN)
 	defer func() { l.still = nil }()
+	crew := newCrew(l, done)
 	step := func(keys []Key) error {
-		if err := l.chunk(ctx, keys, done); err != nil {
+		if err := crew.write(ctx, keys); err != nil {
 			return err
 		}
 		fresh := l.pending.take(false)
@@ -259,10 +268,14 @@ func (l *lane) all(ctx context.Context, b *batch, done *Pass) error {
 			return nil
 		}
 		b.absorb(fresh)
+		if err := crew.wait(); err != nil {
+			return err
+		}
 		return l.observed(ctx, b, Pass{Oldest: fresh.committed}, l.some)
 	}
 	if !l.Requested { // else all that is to be there is there
-		if err := l.p.cfg.Render.Expand(ctx, l.Viewlet, Whole, nil, step); err != nil {
+		err := l.p.cfg.Render.Expand(ctx, l.Viewlet, Whole, nil, step)
+		if err = cmp.Or(err, crew.wait()); err != nil {
 			return err
 		}
 	}
@@ -270,7 +283,7 @@ func (l *lane) all(ctx context.Context, b *batch, done *Pass) error {
 	err = l.p.cfg.Store.Older(ctx, l.Viewlet, since.LSN+1, func(keys []Key) error {
 		return step(l.still.others(keys))
 	})
-	if err != nil {
+	if err = cmp.Or(err, crew.wait()); err != nil {
 		return err
 	}
 	done.Refreshes++
@@ -281,17 +294,21 @@ func (l *lane) all(ctx context.Context, b *batch, done *Pass) error {
 // away: by the next try the guard may have forgotten what is newer.
 func (l *lane) chunk(ctx context.Context, keys []Key, done *Pass) error {
 	pause := l.p.cfg.Backoff()
+	var failing int32 // 0 or 1
+	defer func() { l.failing.Add(-failing) }()
 	for try := 1; ; try++ {
 		if done.Whole && l.stopping() {
 			return errStopped // a whole viewlet takes too long to be finished
 		}
 		err := l.write(ctx, keys, done)
-		if err == nil {
+		if err == nil && l.failing.Load() == failing { // no other one fails
 			l.p.outage.works(l.p.log, l.Viewlet)
 		}
 		if err == nil || isBroken(err) || errors.Is(err, ErrForgotten) || ctx.Err() != nil || try == patience {
 			return err
 		}
+		l.failing.Add(1 - failing)
+		failing = 1
 		if l.p.outage.fails(l.Viewlet, err) {
 			l.p.log.Warn("cannot refresh fragments, retrying", "viewlet", l.Viewlet, "key", keys[0].String(), "keys", len(keys), "err", err)
 		}
@@ -331,8 +348,5 @@ func (l *lane) write(ctx context.Context, keys []Key, done *Pass) error {
 		l.still.note(fragments)
 	}
 	done.Keys += len(keys)
-	if done.Whole {
-		l.rendered.Store(int64(done.Keys))
-	}
 	return nil
 }

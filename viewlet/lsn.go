@@ -13,7 +13,22 @@ import (
 type LSN uint64
 
 // String gives Postgres's own form of a pg_lsn, such as 16/B374D848.
-func (l LSN) String() string { return fmt.Sprintf("%X/%X", uint32(l>>32), uint32(l)) }
+func (l LSN) String() string { return string(l.Append(nil)) }
+
+// Append appends what String gives.
+func (l LSN) Append(dst []byte) []byte {
+	return appendHex(append(appendHex(dst, uint32(l>>32)), '/'), uint32(l))
+}
+
+func appendHex(dst []byte, n uint32) []byte {
+	const hex = "0123456789ABCDEF"
+	for shift := 28; shift > 0; shift -= 4 {
+		if n>>shift != 0 {
+			dst = append(dst, hex[n>>shift&15])
+		}
+	}
+	return append(dst, hex[n&15])
+}
 
 // ParseLSN reads Postgres's text form of a pg_lsn.
 func ParseLSN(s string) (LSN, error) {

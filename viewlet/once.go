@@ -1,6 +1,9 @@
 package viewlet
 
-import "hash/maphash"
+import (
+	"hash/maphash"
+	"sync"
+)
 
 // once drops keys that a pass has had before, as far back as memory allows.
 type once struct{ had map[Key]struct{} }
@@ -37,6 +40,7 @@ func (o *once) filter(keys []Key) []Key {
 type standstill struct {
 	since LSN
 	seeds [2]maphash.Seed
+	mu    sync.Mutex
 	had   map[[2]uint64]struct{}
 }
 
@@ -55,6 +59,8 @@ func (s *standstill) hash(k Key) [2]uint64 {
 }
 
 func (s *standstill) note(fragments []Fragment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, f := range fragments {
 		if f.LSN <= s.since && len(s.had) < standstillMax {
 			s.had[s.hash(f.Key)] = struct{}{}
@@ -64,6 +70,8 @@ func (s *standstill) note(fragments []Fragment) {
 
 // others drops the keys that were noted.
 func (s *standstill) others(keys []Key) []Key {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	kept := keys[:0]
 	for _, k := range keys {
 		if _, noted := s.had[s.hash(k)]; !noted {

@@ -20,3 +20,18 @@ type Pass struct {
 	Oldest    time.Time // commit time of the oldest change served; zero: none
 	Took      time.Duration
 }
+
+// add counts what one chunk did to what the pass did.
+func (p *Pass) add(chunk *Pass) {
+	p.Keys += chunk.Keys
+	p.Written += chunk.Written
+	p.Equal += chunk.Equal
+	p.Deleted += chunk.Deleted
+	p.Absent += chunk.Absent
+	p.Refused += chunk.Refused
+	p.Skipped += chunk.Skipped
+	p.Failed += chunk.Failed
+	if p.FailedErr == nil {
+		p.FailedKey, p.FailedErr = chunk.FailedKey, chunk.FailedErr
+	}
+}

@@ -42,8 +42,9 @@ type Renderer interface {
 }
 
 // ErrForgotten, from a Store, says that it no longer holds what was written to
-// it. It ends Pipeline.Run: what is to be rendered is to be found out anew.
-var ErrForgotten = errors.New("the store has lost what was written to it")
+// it, or that somebody else writes to it now. It ends Pipeline.Run: what is to be
+// rendered is to be found out anew.
+var ErrForgotten = errors.New("the store is not as it was left")
 
 // Store is where fragments are kept. Many lanes call it at once. Every method
 // may be called again after it failed.
@@ -118,6 +119,9 @@ type Config struct {
 	// Chunk is how many keys are rendered by one query and written in one
 	// pipeline; 200 when zero.
 	Chunk int
+	// Extra is how many chunks may be under way beside one of each lane, all
+	// lanes together; 2 when zero.
+	Extra int
 	// ConfirmEvery is the least time between two confirmed positions; 50 ms
 	// when zero.
 	ConfirmEvery time.Duration
@@ -149,6 +153,7 @@ type Pipeline struct {
 	outage  outage
 	// retrying is held by the lane that tries failed fragments again.
 	retrying chan struct{}
+	extra    chan struct{} // filled by chunks that are more than one of their lane
 	moved    chan struct{} // a lane let go, or the source moved on
 
 	seen      atomic.Uint64 // the end of what the source has delivered whole
@@ -165,6 +170,7 @@ func New(cfg Config) *Pipeline {
 	}
 	cfg.MaxPending = orDefault(cfg.MaxPending, 100_000)
 	cfg.Chunk = orDefault(cfg.Chunk, 200)
+	cfg.Extra = orDefault(cfg.Extra, 2)
 	cfg.ConfirmEvery = orDefault(cfg.ConfirmEvery, 50*time.Millisecond)
 	cfg.Grace = orDefault(cfg.Grace, 10*time.Second)
 	p := &Pipeline{
@@ -172,6 +178,7 @@ func New(cfg Config) *Pipeline {
 		log:   cfg.Log,
 		lanes: make(map[string]*lane, len(cfg.Lanes)),
 		room:  room{max: cfg.MaxPending},
+		extra: make(chan struct{}, cfg.Extra),
 		moved: make(chan struct{}, 1),
 
 		retrying: make(chan struct{}, 1),

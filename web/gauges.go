@@ -8,7 +8,8 @@ type gauges struct {
 	daemon Daemon
 
 	state, changes, transactions, reconnects, received, confirmed, serverEnd,
-	lagBytes, lagSeconds, upToDate *prometheus.Desc
+	lagBytes, lagSeconds, upToDate,
+	slotRetained, slotSafe, slotToLimit *prometheus.Desc
 	depth, broken, failed *prometheus.Desc // by viewlet
 }
 
@@ -26,6 +27,9 @@ func newGauges(d Daemon) gauges {
 		lagBytes:     desc("lag_bytes", "WAL that Postgres keeps because it is not confirmed."),
 		lagSeconds:   desc("lag_seconds", "Age of the oldest commit that is not confirmed; 0 when all are."),
 		upToDate:     desc("up_to_date", "Whether everything received is in the cache: 1 when it is."),
+		slotRetained: desc("slot_retained_bytes", "WAL that Postgres keeps for the slot."),
+		slotSafe:     desc("slot_safe_bytes", "WAL that may yet be written before the slot is lost to max_slot_wal_keep_size; +Inf without one."),
+		slotToLimit:  desc("slot_seconds_to_limit", "How long that will last at the rate of the last minutes, if nothing is confirmed meanwhile."),
 		depth:        desc("lane_depth", "Refreshes that wait for a pass or are in one.", "viewlet"),
 		broken:       desc("lane_broken", "Whether the viewlet itself cannot be rendered: 1 when it cannot.", "viewlet"),
 		failed:       desc("failed_fragments", "Fragments that could not be rendered when last tried.", "viewlet"),
@@ -40,7 +44,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 func (g gauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		g.state, g.changes, g.transactions, g.reconnects, g.received, g.confirmed, g.serverEnd,
-		g.lagBytes, g.lagSeconds, g.upToDate, g.depth, g.broken, g.failed,
+		g.lagBytes, g.lagSeconds, g.upToDate, g.slotRetained, g.slotSafe, g.slotToLimit, g.depth, g.broken, g.failed,
 	} {
 		ch <- d
 	}
@@ -67,6 +71,9 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 	send(g.lagBytes, prometheus.GaugeValue, st.lagBytes())
 	send(g.lagSeconds, prometheus.GaugeValue, st.lagSeconds())
 	send(g.upToDate, prometheus.GaugeValue, truth(st.upToDate()))
+	send(g.slotRetained, prometheus.GaugeValue, float64(st.Slot.Retained))
+	send(g.slotSafe, prometheus.GaugeValue, st.Slot.safeBytes())
+	send(g.slotToLimit, prometheus.GaugeValue, st.Slot.secondsToLimit())
 	for _, l := range st.Lanes {
 		send(g.depth, prometheus.GaugeValue, float64(l.Depth), l.Viewlet)
 		send(g.broken, prometheus.GaugeValue, truth(l.Broken), l.Viewlet)

@@ -2,6 +2,7 @@ package web
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"strings"
 	"time"
@@ -47,7 +48,35 @@ type Status struct {
 	// zero: there is none.
 	Oldest time.Time
 
+	Slot  Slot
 	Lanes []Lane // one for each viewlet in force
+}
+
+// Slot is what Postgres keeps for us, and how long it will, as it was when it was
+// last asked. The zero Slot is not known.
+type Slot struct {
+	Retained int64 // bytes of WAL that it keeps
+	// ToLimit is how long the WAL that may yet be written will last, at the rate
+	// of the last minutes, if nothing is confirmed; math.MaxInt64: for ever.
+	ToLimit time.Duration
+	Limited bool  // there is a limit, max_slot_wal_keep_size
+	Safe    int64 // bytes that may yet be written before the slot is lost; only when Limited
+}
+
+// safeBytes is how much may yet be written before the slot is lost.
+func (s Slot) safeBytes() float64 {
+	if !s.Limited {
+		return math.Inf(1)
+	}
+	return float64(s.Safe)
+}
+
+// secondsToLimit is when the slot is lost at the earliest.
+func (s Slot) secondsToLimit() float64 {
+	if !s.Limited || s.ToLimit == math.MaxInt64 {
+		return math.Inf(1)
+	}
+	return s.ToLimit.Seconds()
 }
 
 // Lane is how one viewlet's lane does.

@@ -21,6 +21,10 @@ type Metrics struct {
 	failures      *prometheus.CounterVec
 	passes        *prometheus.SummaryVec
 	commitToCache *prometheus.HistogramVec
+	gaps          *prometheus.CounterVec
+
+	verified *prometheus.CounterVec
+	drift    *prometheus.CounterVec
 
 	reads     *prometheus.CounterVec
 	visits    *prometheus.CounterVec // renders for visitors
@@ -44,6 +48,10 @@ func NewMetrics() *Metrics {
 			Help:    "Time from the commit of the oldest change that a pass served until all of the pass was in the cache.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 		}, []string{"viewlet"}),
+		gaps:     counter("gaps_total", "Times that what is in the cache could not be taken up where it was left, so that everything was rendered afresh.", "reason"),
+		verified: counter("verified_total", "Fragments compared with fresh renders in the background.", "viewlet"),
+		drift: counter("drift_total", "Fragments that were found not to be as Postgres renders them: missing, different, orphaned. "+
+			"Those that belong to no viewlet have an empty one.", "viewlet", "kind"),
 		reads:     counter("http_reads_total", "Fragments asked for over HTTP by whether they were in the cache: hit, miss.", "viewlet", "outcome"),
 		visits:    counter("http_renders_total", "Fragments rendered because they were asked for over HTTP and not in the cache.", "viewlet"),
 		responses: counter("http_responses_total", "HTTP responses by status code; 499: the client left before.", "code"),
@@ -82,10 +90,23 @@ func (m *Metrics) Observe(p viewlet.Pass) {
 	}
 }
 
+// Gap counts that everything is rendered afresh, for a reason in one word. It
+// never blocks.
+func (m *Metrics) Gap(reason string) { m.gaps.WithLabelValues(reason).Inc() }
+
+// Verified counts fragments of a viewlet that were compared with fresh renders.
+// It is for any goroutine.
+func (m *Metrics) Verified(name string, n int) { m.verified.WithLabelValues(name).Add(float64(n)) }
+
+// Drifted counts a fragment that was found to be missing, different or orphaned,
+// without it being on its way; name is empty if it belongs to no viewlet. It is
+// for any goroutine.
+func (m *Metrics) Drifted(name, kind string) { m.drift.WithLabelValues(name, kind).Inc() }
+
 // own is what this package measures, without the Go runtime and the process.
 func (m *Metrics) own(d Daemon) []prometheus.Collector {
 	return []prometheus.Collector{
-		m.refreshes, m.renders, m.writes, m.failures, m.passes, m.commitToCache,
+		m.refreshes, m.renders, m.writes, m.failures, m.passes, m.commitToCache, m.gaps, m.verified, m.drift,
 		m.reads, m.visits, m.responses, newGauges(d),
 	}
 }

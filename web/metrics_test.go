@@ -3,6 +3,7 @@ package web_test
 import (
 	"flag"
 	"fmt"
+	"math"
 	"net/http"
 	"os"
 	"strings"
@@ -30,9 +31,14 @@ func everything(t *testing.T) *bundle {
 	})
 	b.metrics.Observe(viewlet.Pass{Viewlet: "product_teaser", Refreshes: 1, Keys: 1, Equal: 1, Oldest: time.Now().Add(time.Hour), Took: time.Millisecond})
 	b.metrics.Observe(viewlet.Pass{Viewlet: "menu", Refreshes: 1, Keys: 1, Written: 1, Took: time.Second, Whole: true})
+	b.metrics.Gap("slot_new")
+	b.metrics.Verified("product_teaser", 50)
+	b.metrics.Drifted("product_teaser", "different")
+	b.metrics.Drifted("", "orphaned")
 	b.daemon.now.Store(&web.Status{
 		State: web.Streaming, Changes: 1200, Transactions: 40, Reconnects: 2,
 		Received: 0x16B3748, Confirmed: 0x16B3000, ServerEnd: 0x16B3800, Oldest: time.Now().Add(-1500 * time.Millisecond),
+		Slot:  web.Slot{Retained: 5 << 20, Limited: true, Safe: 3 << 20, ToLimit: 90 * time.Second},
 		Lanes: []web.Lane{{Viewlet: "product_teaser", Depth: 12, Failed: 1}, {Viewlet: "menu", Broken: true}},
 	})
 	return b
@@ -98,6 +104,16 @@ func TestLagIsNeverNegative(t *testing.T) {
 	b.daemon.now.Store(&web.Status{Confirmed: 20, ServerEnd: 10, Oldest: time.Now().Add(time.Hour)})
 	wantMetric(t, b, "cdc_viewlet_lag_bytes 0")
 	wantMetric(t, b, "cdc_viewlet_lag_seconds 0")
+}
+
+// Without a limit, or while nothing is written, a slot is never lost.
+func TestSlotWithoutLimit(t *testing.T) {
+	b := setup(t)
+	for _, slot := range []web.Slot{{}, {Retained: 5, ToLimit: time.Second}, {Limited: true, Safe: 5, ToLimit: math.MaxInt64}} {
+		b.daemon.now.Store(&web.Status{Slot: slot})
+		wantMetric(t, b, "cdc_viewlet_slot_seconds_to_limit +Inf")
+	}
+	wantMetric(t, b, "cdc_viewlet_slot_safe_bytes 5")
 }
 
 func TestUnknownNamesMakeNoSeries(t *testing.T) {

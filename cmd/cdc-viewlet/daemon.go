@@ -11,6 +11,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"github.com/cdc-viewlet/cdc-viewlet/cache"
 	"github.com/cdc-viewlet/cdc-viewlet/render"
@@ -29,6 +30,8 @@ type daemon struct {
 	cache    *cache.Cache
 	metrics  *web.Metrics
 	progress func(viewlet.Status) // told now and then; may be nil
+	// verifyRate is how many fragments are verified a second; zero: none.
+	verifyRate rate.Limit
 
 	mu      sync.Mutex
 	current *edition
@@ -36,6 +39,8 @@ type daemon struct {
 	state   web.State
 	reason  string
 	again   uint64 // sessions after the first
+	renew   string // why the next session is to make the slot anew; empty: it is not
+	slot    web.Slot
 }
 
 // edition is one set of rules, compiled, and the tables that it names.
@@ -71,10 +76,19 @@ func (a *app) prepare(ctx context.Context, set *rules.Set, db *render.Database) 
 // errReload ends a session because there are new rules.
 var errReload = errors.New("new rules")
 
-// run holds sessions until ctx ends. What breaks one is the world's fault, and
-// is tried again; what Postgres lacks, a replication.Problem, ends it if the
-// first session meets it.
+// run holds sessions, and watches the slot, until ctx ends. What breaks a session
+// is the world's fault, and is tried again; what Postgres lacks, a
+// replication.Problem, ends it if the first session meets it.
 func (d *daemon) run(ctx context.Context, reload <-chan struct{}) error {
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	watch.Go(func() { d.watchSlot(watching) })
+	return d.sessions(ctx, reload)
+}
+
+func (d *daemon) sessions(ctx context.Context, reload <-chan struct{}) error {
 	pause := newBackoff()
 	for first := true; ; first = false {
 		began := time.Now()
@@ -91,6 +105,11 @@ func (d *daemon) run(ctx context.Context, reload <-chan struct{}) error {
 		}
 		if time.Since(began) > time.Minute {
 			pause = newBackoff()
+		}
+		if errors.Is(err, replication.ErrUnpublished) {
+			d.mu.Lock()
+			d.renew = replication.ErrUnpublished.Error()
+			d.mu.Unlock()
 		}
 		d.become(web.Starting, "the last session ended")
 		wait := pause()
@@ -177,49 +196,40 @@ func (d *daemon) edition() *edition {
 // session streams the slot until ctx ends or something breaks.
 func (d *daemon) session(ctx context.Context) error {
 	ed := d.edition()
-	cfg := ed.cfg
-	cfg.OnStandby = func(int) { d.become(web.Standby, "another daemon streams the slot") }
-	tables, err := tablesNow(ctx, ed)
-	if err != nil {
-		return err
-	}
-	made, err := replication.Setup(ctx, cfg, tables)
-	if err != nil {
-		return err
-	}
-	stream, err := replication.Open(ctx, cfg)
+	stream, made, err := d.open(ctx, ed)
 	if err != nil {
 		return err
 	}
 	defer stream.Close() // again, when it was run
-	// Whoever had the slot until now may have had other rules.
-	if tables, err = tablesNow(ctx, ed); err != nil {
+	var begin stock
+	err = stream.During(ctx, func(ctx context.Context) (err error) {
+		begin, err = d.begin(ctx, ed, stream, made)
 		return err
-	}
-	added, _, err := replication.Publish(ctx, cfg, tables)
+	})
 	if err != nil {
 		return err
 	}
-	made.Added = append(made.Added, added...)
-	begin, err := d.takeStock(ctx, ed, stream, made)
-	if err != nil {
-		return err
-	}
-	st := &store{cache: d.cache, set: ed.set, reached: begin.reached, stateful: true}
+	st := &store{cache: d.cache, set: ed.set, reached: begin.reached, vouched: begin.vouched}
 	st.unsettled.Store(len(begin.unpublished) > 0)
 	pipe := viewlet.New(d.pipelineConfig(ed, st, stream.Start))
 	pipe.Expect(begin.committing)
 	for _, name := range begin.stale {
 		pipe.Refresh(viewlet.Refresh{Key: viewlet.Key{Viewlet: name}, Via: viewlet.Whole})
 	}
-	d.app.log.Info("rules in force", "viewlets", len(ed.set.Viewlets), "tables", len(tables), "to_render_whole", len(begin.stale))
+	d.app.log.Info("rules in force", "viewlets", len(ed.set.Viewlets), "tables", len(begin.published.tables), "to_render_whole", len(begin.stale))
 	d.hold(pipe)
 	defer d.hold(nil)
 	g, ctx := errgroup.WithContext(ctx)
 	watching, stopWatching := context.WithCancel(ctx)
 	g.Go(func() error { d.watch(watching, pipe); return nil })
-	g.Go(func() error { return d.remove(ctx, begin.gone) })
-	g.Go(func() error { return d.watchTables(watching, ed, tables) })
+	g.Go(func() error {
+		if err := d.remove(ctx, begin.gone); err != nil {
+			return err
+		}
+		d.verifyForEver(watching, ed, pipe) // what was yet to be removed would be orphaned
+		return nil
+	})
+	g.Go(func() error { return d.watchTables(watching, ed, begin.published) })
 	g.Go(func() error { return d.settle(watching, pipe, st, begin) })
 	g.Go(func() error {
 		defer stopWatching()
@@ -228,50 +238,51 @@ func (d *daemon) session(ctx context.Context) error {
 	return g.Wait()
 }
 
-// tablesNow gives the rules' tables as they are now. One that was dropped
-// since the rules were checked harms only the viewlets that need it.
-func tablesNow(ctx context.Context, ed *edition) ([]viewlet.Table, error) {
-	conn, err := replication.Connect(ctx, ed.cfg)
+// open makes what is missing of the publication and the slot, and waits until it
+// has the slot.
+func (d *daemon) open(ctx context.Context, ed *edition) (*replication.Stream, replication.State, error) {
+	cfg := ed.cfg
+	cfg.OnStandby = func(int) { d.become(web.Standby, "another daemon streams the slot") }
+	d.mu.Lock()
+	cfg.Renew = d.renew
+	d.mu.Unlock()
+	now, err := publishedNow(ctx, ed)
 	if err != nil {
-		return nil, err
+		return nil, replication.State{}, err
 	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	names := ed.set.TableNames()
-	found, err := replication.Tables(ctx, conn, names)
+	made, err := replication.Setup(ctx, cfg, now.tables)
 	if err != nil {
-		return nil, err
+		return nil, made, err
 	}
-	var tables []viewlet.Table
-	for _, name := range names {
-		t, ok := found[name]
-		if ok && (t.Kind == 'r' || t.Kind == 'p') && t.Persistence == 'p' {
-			tables = append(tables, t)
-		}
-	}
-	return tables, nil
+	d.mu.Lock()
+	d.renew = "" // done; or left to the daemon that has the slot
+	d.mu.Unlock()
+	stream, err := replication.Open(ctx, cfg)
+	return stream, made, err
 }
 
-// errTables ends a session because a table was dropped or made: a publication
-// loses a table that is dropped, and does not get the one that takes its name.
-var errTables = errors.New("a table of the rules was dropped or made anew")
+// errTables ends a session because a table was dropped or made, or the
+// publication altered: a publication loses a table that is dropped, and does not
+// get the one that takes its name; and what was not published does not come.
+var errTables = errors.New("a table of the rules was dropped or made anew, or its publication was altered")
 
-// watchTables looks now and then whether the rules' tables are the same ones.
-func (d *daemon) watchTables(ctx context.Context, ed *edition, were []viewlet.Table) error {
+// watchTables looks now and then whether the rules' tables are the same ones,
+// and still published as they were.
+func (d *daemon) watchTables(ctx context.Context, ed *edition, were published) error {
 	const often = 5 * time.Second
 	tick := time.NewTicker(often)
 	defer tick.Stop()
-	same := func(a, b viewlet.Table) bool { return a.OID == b.OID }
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
-		are, err := tablesNow(ctx, ed)
+		are, err := publishedNow(ctx, ed)
 		if err != nil {
 			continue // the stream meets it too
 		}
-		if !slices.EqualFunc(were, are, same) {
+		if !are.same(were) {
 			return errTables
 		}
 	}
@@ -416,104 +427,4 @@ func logWarming(log *slog.Logger, s viewlet.Status) {
 		}
 	}
 	log.Info("warming up", "viewlets_to_go", warming, "rendered", rendered(s))
-}
-
-// goneFingerprint is of no viewlet: some of its fragments may be there still.
-const goneFingerprint = "gone"
-
-// stock is what a session begins with.
-type stock struct {
-	stale      []string // viewlets to be rendered whole
-	gone       []string // viewlets that Redis has and the rules have not
-	committing []uint32 // transactions that will not come, and are not visible yet
-	// unpublished are open transactions of which not all will come.
-	unpublished []uint32
-	reached     viewlet.LSN
-}
-
-// takeStock compares what Redis says of itself with the slot and with the
-// rules. What it cannot vouch for is to be rendered whole. The stream is open,
-// and nobody reads it yet, so it is quick.
-func (d *daemon) takeStock(ctx context.Context, ed *edition, stream *replication.Stream, made replication.State) (stock, error) {
-	if err := d.cache.Ping(ctx); err != nil {
-		return stock{}, err
-	}
-	state, err := d.cache.State(ctx)
-	if err != nil {
-		return stock{}, err
-	}
-	var s stock
-	for name := range state.Fingerprints {
-		if ed.set.Viewlet(name) != nil {
-			continue
-		}
-		// Should it come back before all is deleted, nothing of it is good.
-		if err := d.cache.SaveFingerprint(ctx, name, goneFingerprint); err != nil {
-			return stock{}, err
-		}
-		s.gone = append(s.gone, name)
-	}
-	if why := gap(state, ed.cfg.Slot, d.db.Name(), stream, made.SlotCreated); why != "" {
-		d.app.log.Info("everything is rendered afresh", "why", why)
-		if state, err = d.beginAnew(ctx, ed, state, stream, s.gone); err != nil {
-			return stock{}, err
-		}
-	}
-	s.reached = state.LSN
-	missed := ed.set.RefreshedBy(made.Added)
-	for _, v := range ed.set.Viewlets {
-		if missed[v.Name] || state.Fingerprints[v.Name] != ed.set.Fingerprint(v.Name) {
-			s.stale = append(s.stale, v.Name)
-		}
-	}
-	if len(s.stale) == 0 {
-		return s, nil
-	}
-	if s.committing, err = d.db.Committing(ctx); err != nil {
-		return s, err
-	}
-	s.unpublished, err = d.db.Unpublished(ctx, ed.cfg.Publication)
-	return s, err
-}
-
-// beginAnew makes Redis vouch for nothing but the stream's beginning. What is
-// gone from the rules stays noted until it is deleted.
-func (d *daemon) beginAnew(ctx context.Context, ed *edition, old cache.State, stream *replication.Stream, gone []string) (cache.State, error) {
-	anew := cache.State{
-		System: stream.SystemID, Timeline: uint32(stream.Timeline), Slot: ed.cfg.Slot, Database: d.db.Name(),
-		LSN: stream.Start, Fingerprints: map[string]string{},
-	}
-	for _, name := range gone {
-		anew.Fingerprints[name] = goneFingerprint
-	}
-	if old.System != anew.System || old.Timeline != anew.Timeline {
-		if err := d.cache.ForgetGuards(ctx); err != nil {
-			return anew, err
-		}
-	}
-	return anew, d.cache.SaveState(ctx, anew)
-}
-
-// gap says why what is in Redis cannot be taken up where it was left; empty
-// when it can.
-func gap(state cache.State, slot, database string, stream *replication.Stream, slotCreated bool) string {
-	switch {
-	case state.System == "":
-		return "redis holds nothing yet"
-	case state.System != stream.SystemID:
-		return "redis was filled from another server"
-	case state.Timeline != uint32(stream.Timeline):
-		return "the server is on another timeline: a standby was promoted"
-	case slotCreated:
-		return "the slot is new"
-	case state.Slot != slot || state.Database != database:
-		return "redis was filled from another slot or database"
-	case state.Elsewhere && state.Cluster:
-		return "redis failed over or was restarted: a primary of the cluster is another one"
-	case state.Elsewhere && stream.Start > state.LSN:
-		return fmt.Sprintf("redis failed over or was restarted, and has lost what was written last: the slot is at %v, and redis only at %v", stream.Start, state.LSN)
-	case stream.Start > state.LSN:
-		return fmt.Sprintf("the slot is at %v, and redis only at %v", stream.Start, state.LSN)
-	}
-	return ""
 }

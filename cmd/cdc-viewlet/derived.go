@@ -21,6 +21,7 @@ type derived struct {
 	set     *rules.Set
 	from    map[string]rules.Derivation // by viewlet
 	catalog *derive.Catalog             // that they were derived with
+	lookups map[string]bool             // names that derived ones have
 	// problems are limits, and what is uncovered where nothing is derived.
 	problems []render.Problem
 	diags    rules.Diagnostics
@@ -43,7 +44,7 @@ func (a *app) derive(ctx context.Context, conn *pgconn.PgConn, written *rules.Se
 	if err != nil {
 		return nil, err
 	}
-	d := &derived{from: map[string]rules.Derivation{}, catalog: catalog}
+	d := &derived{from: map[string]rules.Derivation{}, catalog: catalog, lookups: map[string]bool{}}
 	var all []rules.Derivation
 	for i, v := range written.Viewlets {
 		one, ok := before[v.Name], false
@@ -79,22 +80,27 @@ func (a *app) inForce(ctx context.Context, written *rules.Set, db *render.Databa
 }
 
 // derive gives what follows from one query.
-func (d *derived) derive(written *rules.Set, v *rules.Viewlet, tree string) (one rules.Derivation, ok bool) {
+func (d *derived) derive(written *rules.Set, v *rules.Viewlet, tree derive.Tree) (one rules.Derivation, ok bool) {
 	r, err := derive.Derive(derive.Query{
 		Viewlet: v.Name, Params: v.Params, Tree: tree,
 		Written: func(t viewlet.TableName) bool { return written.Refreshes(t, v.Name) || v.Ignores(t) },
+		Taken: func(name string) bool {
+			return written.Viewlet(name) != nil || written.Lookup(name) != nil || d.lookups[name]
+		},
 	}, d.catalog)
-	if err == nil {
-		one.Reading, err = derive.Reading(tree, d.catalog)
-	}
 	if err != nil {
 		d.problem(v, "query", "", err)
 		return one, false
 	}
-	one.Viewlet = v.Name
+	one.Viewlet, one.Reading = v.Name, derive.Reading(tree, d.catalog)
 	if v.Written {
 		d.uncovered(v, r)
 		return one, true
+	}
+	for _, rule := range r.Rules {
+		if rule.Lookup != nil {
+			d.lookups[rule.Lookup.Name] = true
+		}
 	}
 	one.Blocks = derive.HCL(r.Rules)
 	if !v.Requested {

@@ -84,7 +84,7 @@ func (s served) Status() web.Status {
 	d := s.d
 	pipe := d.pipeline()
 	d.mu.Lock()
-	status := web.Status{State: d.state, Reason: d.reason, Reconnects: d.again}
+	status := web.Status{State: d.state, Reason: d.reason, Reconnects: d.again, Slot: d.slot}
 	d.mu.Unlock()
 	if pipe == nil {
 		return status

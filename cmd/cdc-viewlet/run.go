@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"github.com/cdc-viewlet/cdc-viewlet/replication"
 	"github.com/cdc-viewlet/cdc-viewlet/rules"
@@ -17,7 +18,7 @@ import (
 )
 
 func (a *app) runCommand() *cobra.Command {
-	var addr string
+	var addr, verifyRate string
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "keep the fragments fresh: the daemon",
@@ -31,14 +32,22 @@ SIGHUP: read the rules again; if they have mistakes the old ones stay in force.`
   cdc-viewlet run -c /etc/cdc-viewlet --http 127.0.0.1:8080`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return ended(cmd.Context(), a.run(cmd.Context(), addr))
+			return ended(cmd.Context(), a.run(cmd.Context(), addr, verifyRate))
 		},
 	}
 	cmd.Flags().StringVar(&addr, "http", "", "serve health, metrics and fragments there, such as 127.0.0.1:8080")
+	cmd.Flags().StringVar(&verifyRate, "verify-rate", "", "compare so many fragments with fresh renders in the background, such as 50/s or 3000/m")
 	return cmd
 }
 
-func (a *app) run(ctx context.Context, addr string) error {
+func (a *app) run(ctx context.Context, addr, verifyRate string) error {
+	var limit rate.Limit
+	if verifyRate != "" {
+		var err error
+		if limit, err = parseRate(verifyRate); err != nil {
+			return err
+		}
+	}
 	set, err := a.loadRules()
 	if err != nil {
 		return err
@@ -48,6 +57,7 @@ func (a *app) run(ctx context.Context, addr string) error {
 		return err
 	}
 	defer closeAll()
+	d.verifyRate = limit
 
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)

@@ -51,7 +51,7 @@ func (a *app) setup(ctx context.Context, print, identities bool) error {
 			return err
 		}
 		if print {
-			return a.printSetup(set, in)
+			return a.printSetup(ctx, set, in)
 		}
 	}
 	ed, err := a.prepare(ctx, set, db)
@@ -62,7 +62,7 @@ func (a *app) setup(ctx context.Context, print, identities bool) error {
 		return err
 	}
 	if print {
-		return a.printSetup(set, ed.inspection)
+		return a.printSetup(ctx, set, ed.inspection)
 	}
 	if err := replication.Preflight(ctx, ed.cfg, ed.tables); err != nil {
 		return err
@@ -86,12 +86,12 @@ func madeOrNot(made bool) string {
 	return "was there"
 }
 
-func (a *app) printSetup(set *rules.Set, in *inspection) error {
+func (a *app) printSetup(ctx context.Context, set *rules.Set, in *inspection) error {
 	cfg, err := a.replicationConfig(set)
 	if err != nil {
 		return err
 	}
-	sql, err := replication.SetupSQL(cfg, in.tables)
+	sql, err := replication.SetupSQL(ctx, cfg, in.tables)
 	if err == nil {
 		_, err = fmt.Fprint(a.stdout, sql)
 	}

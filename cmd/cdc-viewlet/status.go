@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -87,7 +88,9 @@ func writeSlot(w io.Writer, cfg replication.Config, slot replication.Slot) bool 
 	fmt.Fprintf(w, "slot\t%s, %s\n", cfg.Slot, streaming)
 	fmt.Fprintf(w, "confirmed\t%v, %s behind %v\n", slot.ConfirmedFlush, bytesBetween(slot.ConfirmedFlush, slot.CurrentWAL), slot.CurrentWAL)
 	limit := "without limit: set max_slot_wal_keep_size, or a daemon that is down fills the disk"
-	if slot.Limited {
+	if why := slot.Lost(); why != "" {
+		limit = why + "; `cdc-viewlet run` makes another"
+	} else if slot.Limited {
 		limit = size(slot.SafeWALSize) + " to go until it is lost"
 	}
 	fmt.Fprintf(w, "retained WAL\t%s, %s (%s)\n", size(slot.Retained), slot.WALStatus, limit)
@@ -125,7 +128,7 @@ func viewletState(written, wanted string, broken bool, failed int) string {
 		state = "broken"
 	case written == "":
 		state = "not rendered whole yet"
-	case written != wanted:
+	case !strings.HasPrefix(written, wanted+marksSign):
 		state = "its rules have changed since it was rendered"
 	}
 	if failed > 0 {

@@ -15,10 +15,12 @@ import (
 // store is a cache.Cache as the pipeline's Store, for the viewlets of one set
 // of rules.
 type store struct {
-	cache    *cache.Cache
-	set      *rules.Set
-	reached  viewlet.LSN // last saved; the confirm loop's alone
-	stateful bool        // the daemon's: notes what was reached
+	cache   *cache.Cache
+	set     *rules.Set
+	reached viewlet.LSN // last saved; the confirm loop's alone
+	// vouched is what is noted of each viewlet once all of it was rendered; nil:
+	// this is not the daemon's, and notes nothing.
+	vouched map[string]string
 	// unsettled says that what is rendered whole now is to be so once more.
 	unsettled atomic.Bool
 }
@@ -84,10 +86,10 @@ func fits(k viewlet.Key, params int) bool {
 
 // Whole is a method of viewlet.Store.
 func (s *store) Whole(ctx context.Context, name string) error {
-	if !s.stateful || s.unsettled.Load() {
+	if s.vouched == nil || s.unsettled.Load() {
 		return nil
 	}
-	if err := s.cache.SaveFingerprint(ctx, name, s.set.Fingerprint(name)); err != nil {
+	if err := s.cache.SaveFingerprint(ctx, name, s.vouched[name]); err != nil {
 		return forgotten(err)
 	}
 	return s.cache.Unfail(ctx, name)
@@ -95,7 +97,7 @@ func (s *store) Whole(ctx context.Context, name string) error {
 
 // Broken is a method of viewlet.Store.
 func (s *store) Broken(ctx context.Context, name string, cause error) error {
-	if !s.stateful {
+	if s.vouched == nil {
 		return nil
 	}
 	if err := s.cache.DropFingerprint(ctx, name); err != nil {
@@ -136,7 +138,7 @@ func (s *store) Forgive(ctx context.Context, keys []viewlet.Key) error {
 
 // Reached is a method of viewlet.Store.
 func (s *store) Reached(ctx context.Context, lsn viewlet.LSN) error {
-	if !s.stateful {
+	if s.vouched == nil {
 		return nil
 	}
 	before, err := s.cache.SaveLSN(ctx, lsn)
@@ -146,14 +148,17 @@ func (s *store) Reached(ctx context.Context, lsn viewlet.LSN) error {
 	if before < s.reached {
 		return fmt.Errorf("%w: it knows of %v, and %v was written", viewlet.ErrForgotten, before, s.reached)
 	}
-	s.reached = lsn
+	s.reached = max(lsn, before)
 	return nil
 }
 
-// forgotten says what an emptied Redis means.
+// forgotten says what a state means that is gone, or another's.
 func forgotten(err error) error {
-	if errors.Is(err, cache.ErrEmpty) {
+	switch {
+	case errors.Is(err, cache.ErrEmpty):
 		return fmt.Errorf("%w: it was emptied, restarted or failed over", viewlet.ErrForgotten)
+	case errors.Is(err, cache.ErrTaken):
+		return fmt.Errorf("%w: another daemon has taken over", viewlet.ErrForgotten)
 	}
 	return err
 }

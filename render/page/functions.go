@@ -5,6 +5,9 @@ import (
 	"strings"
 	texttemplate "text/template"
 	"time"
+
+	"github.com/cdc-viewlet/cdc-viewlet/render/direct"
+	"github.com/cdc-viewlet/cdc-viewlet/render/value"
 )
 
 // functions are what a template may call beside Go's own. Each gives the same
@@ -37,7 +40,7 @@ func noNulls(args []any) []any {
 
 // builtins names Go's own functions, for parsing; what they do is not used.
 var builtins = func() map[string]any {
-	names := map[string]any{printNull: true}
+	names := map[string]any{direct.NullAsNothing: true}
 	for _, name := range []string{
 		"and", "call", "index", "slice", "len", "not", "or", "eq", "ge", "gt", "le", "lt", "ne",
 	} {
@@ -98,22 +101,22 @@ func join(separator string, v any) (string, error) {
 
 // number makes a numeric comparable with a number of the template's, and a
 // zero false: {{if gt (number .price) 99.5}}. It is a float: it may round.
-func number(v any) (double, error) {
+func number(v any) (value.Double, error) {
 	switch n := v.(type) {
 	case nil:
 		return 0, nil
 	case int64:
-		return double(n), nil
+		return value.Double(n), nil
 	case int:
-		return double(n), nil
+		return value.Double(n), nil
 	case float64:
-		return double(n), nil
-	case double:
+		return value.Double(n), nil
+	case value.Double:
 		return n, nil
-	case decimal:
-		return parseDouble(string(n))
+	case value.Decimal:
+		return value.ParseDouble(string(n))
 	case string:
-		return parseDouble(n)
+		return value.ParseDouble(n)
 	}
 	return 0, fmt.Errorf("number wants a number, and got %v", v)
 }

@@ -11,6 +11,7 @@ import (
 	texttemplate "text/template"
 	"text/template/parse"
 
+	"github.com/cdc-viewlet/cdc-viewlet/render/direct"
 	"github.com/cdc-viewlet/cdc-viewlet/rules"
 )
 
@@ -22,14 +23,15 @@ type Page struct {
 	// WantsRows tells whether the template mentions rows.
 	WantsRows bool
 
-	name  string
-	trees map[string]*parse.Tree
+	name     string
+	trees    map[string]*parse.Tree
+	executed map[string]*parse.Tree // with the escapers that their places ask for
 }
 
 // Parse parses a template. An error says in which file and line, and what
 // to do.
 func Parse(t *rules.Template) (*Page, error) {
-	p := &Page{name: t.Name, trees: map[string]*parse.Tree{}}
+	p := &Page{name: t.Name, trees: map[string]*parse.Tree{}, executed: map[string]*parse.Tree{}}
 	if err := p.parse(t.Name, t.Source); err != nil {
 		return nil, err
 	}
@@ -177,25 +179,27 @@ func (p *Page) html() (func(io.Writer, any) error, error) {
 		}
 		return nil, fmt.Errorf("template %s: %s", where, escape.Description)
 	}
+	for _, t := range t.Templates() {
+		p.executed[t.Name()] = t.Tree
+	}
 	return t.Execute, nil
 }
 
 func (p *Page) text() (func(io.Writer, any) error, error) {
-	t := texttemplate.New(p.name).Funcs(functions).Funcs(texttemplate.FuncMap{printNull: nullAsNothing})
+	t := texttemplate.New(p.name).Funcs(functions).Funcs(texttemplate.FuncMap{direct.NullAsNothing: nullAsNothing})
 	for name, tree := range p.trees {
 		tree = tree.Copy()
 		nullsPrintNothing(tree.Root)
 		if _, err := t.AddParseTree(name, tree); err != nil {
 			return nil, err
 		}
+		p.executed[name] = tree
 	}
 	if t = t.Lookup(p.name); t == nil {
 		return nil, fmt.Errorf("template %s: it is empty", p.name)
 	}
 	return t.Execute, nil
 }
-
-const printNull = "cdc_viewlet_null_as_nothing"
 
 func nullAsNothing(v any) any {
 	if v == nil {
@@ -222,7 +226,7 @@ func nullsPrintNothing(node parse.Node) {
 		if len(n.Pipe.Decl) > 0 {
 			return
 		}
-		id := parse.NewIdentifier(printNull).SetPos(n.Pos)
+		id := parse.NewIdentifier(direct.NullAsNothing).SetPos(n.Pos)
 		n.Pipe.Cmds = append(n.Pipe.Cmds, &parse.CommandNode{NodeType: parse.NodeCommand, Pos: n.Pos, Args: []parse.Node{id}})
 	case *parse.IfNode:
 		branch(&n.BranchNode)

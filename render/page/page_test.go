@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cdc-viewlet/cdc-viewlet/render/value"
 	"github.com/cdc-viewlet/cdc-viewlet/rules"
 )
 
@@ -16,9 +17,9 @@ func pageOf(name, source string, partials map[string]string) (*Page, error) {
 
 func TestPages(t *testing.T) {
 	data := map[string]any{
-		"name": `<b>"Tom" & 'Co'</b>`, "null": nil, "n": int64(7), "price": decimal("9.90"), "weight": double(1.5),
+		"name": `<b>"Tom" & 'Co'</b>`, "null": nil, "n": int64(7), "price": value.Decimal("9.90"), "weight": value.Double(1.5),
 		"url": "javascript:alert(1)", "q": "a b&c", "yes": true,
-		"tags": []any{"x", nil, int64(3)}, "meta": map[string]any{"price": decimal("1.50"), "big": int64(9007199254740993)},
+		"tags": []any{"x", nil, int64(3)}, "meta": map[string]any{"price": value.Decimal("1.50"), "big": int64(9007199254740993)},
 		"tree": map[string]any{"label": "root", "children": []any{
 			map[string]any{"label": "a", "children": []any{map[string]any{"label": "a1"}}}, map[string]any{"label": "b"},
 		}},

@@ -1,4 +1,5 @@
-package page
+// Package value is what a template sees of what Postgres gives.
+package value
 
 import (
 	"encoding/json"
@@ -9,22 +10,22 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// Value gives a value in Postgres's text form as what a template makes most
-// of: bool, int64, double; decimal for numeric; decoded JSON; a string for all
+// Of gives a value in Postgres's text form as what a template makes most
+// of: bool, int64, Double; Decimal for numeric; decoded JSON; a string for all
 // else.
-func Value(oid uint32, text string) (any, error) {
+func Of(oid uint32, text string) (any, error) {
 	switch oid {
 	case pgtype.BoolOID:
 		return strings.HasPrefix(text, "t"), nil
 	case pgtype.Int2OID, pgtype.Int4OID, pgtype.Int8OID, pgtype.OIDOID:
 		return strconv.ParseInt(text, 10, 64)
 	case pgtype.Float4OID, pgtype.Float8OID:
-		return parseDouble(text)
+		return ParseDouble(text)
 	case pgtype.NumericOID:
 		if text == "" || text[len(text)-1] > '9' {
 			return text, nil // NaN, Infinity
 		}
-		return decimal(text), nil
+		return Decimal(text), nil
 	case pgtype.JSONOID, pgtype.JSONBOID:
 		return decodeJSON(text)
 	}
@@ -32,7 +33,7 @@ func Value(oid uint32, text string) (any, error) {
 }
 
 // decodeJSON decodes objects to maps, arrays to slices, and numbers to int64
-// where they are whole, else to decimal.
+// where they are whole, else to Decimal.
 func decodeJSON(text string) (any, error) {
 	var v any
 	d := json.NewDecoder(strings.NewReader(text))
@@ -57,23 +58,23 @@ func plainNumbers(v any) any {
 		if n, err := v.Int64(); err == nil {
 			return n
 		}
-		return decimal(v)
+		return Decimal(v)
 	}
 	return v
 }
 
-// decimal is a numeric with the digits that Postgres gives it: 1.50 stays
+// Decimal is a numeric with the digits that Postgres gives it: 1.50 stays
 // 1.50. A template compares it with the help of number.
-type decimal string
+type Decimal string
 
 // MarshalJSON makes it a number to a script.
-func (d decimal) MarshalJSON() ([]byte, error) { return []byte(d), nil }
+func (d Decimal) MarshalJSON() ([]byte, error) { return []byte(d), nil }
 
-// double is a float4 or float8. A template compares it with other numbers, and
+// Double is a float4 or float8. A template compares it with other numbers, and
 // prints it as Postgres does, not as Go: 1500000 and not 1.5e+06.
-type double float64
+type Double float64
 
-func (d double) String() string {
+func (d Double) String() string {
 	size, format := math.Abs(float64(d)), byte('f')
 	switch {
 	case math.IsInf(float64(d), 1):
@@ -87,9 +88,10 @@ func (d double) String() string {
 }
 
 // MarshalJSON makes it a number to a script.
-func (d double) MarshalJSON() ([]byte, error) { return json.Marshal(float64(d)) }
+func (d Double) MarshalJSON() ([]byte, error) { return json.Marshal(float64(d)) }
 
-func parseDouble(s string) (double, error) {
+// ParseDouble reads a float, or any other number, as Postgres writes it.
+func ParseDouble(s string) (Double, error) {
 	f, err := strconv.ParseFloat(s, 64)
-	return double(f), err
+	return Double(f), err
 }

@@ -1,0 +1,204 @@
+package render
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cdc-viewlet/cdc-viewlet/derive"
+	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
+)
+
+// cataloguer reads what Postgres's catalog says of all that trees refer to.
+type cataloguer struct {
+	tx      pgx.Tx
+	catalog *derive.Catalog
+}
+
+// readCatalog reads what the catalog says of everything in the trees, and in
+// those of the views that they read.
+func readCatalog(ctx context.Context, tx pgx.Tx, trees []derive.Tree) (*derive.Catalog, error) {
+	c := cataloguer{tx: tx, catalog: &derive.Catalog{
+		Relations: map[uint32]*derive.Relation{}, Functions: map[uint32]*derive.Function{}, Operators: map[uint32]*derive.Operator{},
+		Bases: map[uint32]uint32{}, Enums: map[uint32]bool{}, Loose: map[uint32]bool{},
+	}}
+	var all derive.OIDs
+	for len(trees) > 0 {
+		oids := derive.References(trees...)
+		all.Functions = append(all.Functions, oids.Functions...)
+		all.Operators = append(all.Operators, oids.Operators...)
+		all.Types = append(all.Types, oids.Types...)
+		fresh := slices.DeleteFunc(oids.Relations, func(oid uint32) bool { return c.catalog.Relations[oid] != nil })
+		var err error
+		if trees, err = c.relations(ctx, fresh); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.functions(ctx, all.Functions); err != nil {
+		return nil, err
+	}
+	if err := c.operators(ctx, all.Operators); err != nil {
+		return nil, err
+	}
+	for _, op := range c.catalog.Operators {
+		all.Types = append(all.Types, op.Left, op.Right)
+	}
+	if err := c.types(ctx, all.Types); err != nil {
+		return nil, err
+	}
+	return c.catalog, c.collations(ctx)
+}
+
+const relationsSQL = `SELECT c.oid, n.nspname, c.relname, quote_ident(n.nspname) || '.' || quote_ident(c.relname),
+		c.relkind, c.relpersistence, n.nspname IN ('pg_catalog', 'information_schema', 'pg_toast'), c.relrowsecurity,
+		coalesce((SELECT ev_action::text FROM pg_catalog.pg_rewrite WHERE ev_class = c.oid AND rulename = '_RETURN' AND c.relkind = 'v'), ''),
+		coalesce(rn.nspname, ''), coalesce(r.relname, ''),
+		ARRAY(WITH RECURSIVE heirs(oid) AS (
+				SELECT inhrelid FROM pg_catalog.pg_inherits WHERE inhparent = c.oid AND c.relkind = 'r'
+				UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN heirs h ON i.inhparent = h.oid)
+			SELECT unnest(ARRAY[hn.nspname, h.relname]::text[])
+			FROM heirs JOIN pg_catalog.pg_class h USING (oid) JOIN pg_catalog.pg_namespace hn ON hn.oid = h.relnamespace)
+	FROM pg_catalog.pg_class c
+	JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+	LEFT JOIN pg_catalog.pg_class r ON c.relispartition AND r.oid = pg_catalog.pg_partition_root(c.oid)
+	LEFT JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
+	WHERE c.oid = ANY($1)`
+
+// relations reads tables and views, and gives the trees of the views.
+func (c *cataloguer) relations(ctx context.Context, oids []uint32) (trees []derive.Tree, err error) {
+	rows, err := c.tx.Query(ctx, relationsSQL, oids)
+	if err != nil {
+		return nil, err
+	}
+	var (
+		oid   uint32
+		kind  [2]string
+		view  string
+		heirs []string
+	)
+	r := &derive.Relation{}
+	_, err = pgx.ForEachRow(rows, []any{
+		&oid, &r.Schema, &r.Name, &r.SQL, &kind[0], &kind[1], &r.System, &r.RowSecurity,
+		&view, &r.Root.Schema, &r.Root.Name, &heirs,
+	}, func() error {
+		one := *r
+		one.Kind, one.Persistence = kind[0][0], kind[1][0]
+		if view != "" && !one.System {
+			if one.View, err = derive.ParseTree(view); err != nil {
+				return fmt.Errorf("view %s: %w", one.SQL, err)
+			}
+			trees = append(trees, one.View)
+		}
+		for pair := range slices.Chunk(heirs, 2) {
+			one.Heirs = append(one.Heirs, viewlet.TableName{Schema: pair[0], Name: pair[1]})
+		}
+		c.catalog.Relations[oid] = &one
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return trees, c.columns(ctx, oids)
+}
+
+// columnsSQL writes types so that a cast to them cuts nothing off: character
+// alone is character(1).
+const columnsSQL = `SELECT attrelid, CASE WHEN attisdropped THEN '' ELSE attname END, quote_ident(attname),
+		CASE WHEN atttypid IN ('pg_catalog.bpchar'::regtype, 'pg_catalog.bit'::regtype)
+			THEN 'pg_catalog.' || (SELECT quote_ident(typname) FROM pg_catalog.pg_type WHERE oid = atttypid)
+			ELSE pg_catalog.format_type(atttypid, NULL) END,
+		attnotnull, attgenerated <> ''
+	FROM pg_catalog.pg_attribute WHERE attrelid = ANY($1) AND attnum > 0 ORDER BY attrelid, attnum`
+
+func (c *cataloguer) columns(ctx context.Context, oids []uint32) error {
+	rows, err := c.tx.Query(ctx, columnsSQL, oids)
+	if err != nil {
+		return err
+	}
+	var oid uint32
+	var col derive.Column
+	_, err = pgx.ForEachRow(rows, []any{&oid, &col.Name, &col.SQL, &col.Type, &col.NotNull, &col.Generated}, func() error {
+		c.catalog.Relations[oid].Columns = append(c.catalog.Relations[oid].Columns, col)
+		return nil
+	})
+	return err
+}
+
+func (c *cataloguer) functions(ctx context.Context, oids []uint32) error {
+	rows, err := c.tx.Query(ctx, `SELECT p.oid, n.nspname, p.proname, p.provolatile,
+			CASE WHEN n.nspname = 'pg_catalog' THEN '' ELSE pg_catalog.md5(p.prosrc || coalesce(p.prosqlbody::text, '')) END
+		FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE p.oid = ANY($1)`, oids)
+	if err != nil {
+		return err
+	}
+	var oid uint32
+	var f derive.Function
+	var volatility string
+	_, err = pgx.ForEachRow(rows, []any{&oid, &f.Schema, &f.Name, &volatility, &f.Definition}, func() error {
+		one := f
+		one.Volatility = volatility[0]
+		c.catalog.Functions[oid] = &one
+		return nil
+	})
+	return err
+}
+
+// operatorsSQL asks for btree's and hash's equality by their strategy numbers.
+//
+// https://www.postgresql.org/docs/current/xindex.html#XINDEX-STRATEGIES
+const operatorsSQL = `SELECT o.oid, n.nspname, o.oprname, o.oprleft, o.oprright, EXISTS (
+		SELECT FROM pg_catalog.pg_amop a JOIN pg_catalog.pg_am m ON m.oid = a.amopmethod
+		WHERE a.amopopr = o.oid AND (m.amname, a.amopstrategy) IN (('btree', 3), ('hash', 1)))
+	FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace WHERE o.oid = ANY($1)`
+
+func (c *cataloguer) operators(ctx context.Context, oids []uint32) error {
+	rows, err := c.tx.Query(ctx, operatorsSQL, oids)
+	if err != nil {
+		return err
+	}
+	var oid uint32
+	var op derive.Operator
+	_, err = pgx.ForEachRow(rows, []any{&oid, &op.Schema, &op.Name, &op.Left, &op.Right, &op.Equality}, func() error {
+		one := op
+		c.catalog.Operators[oid] = &one
+		return nil
+	})
+	return err
+}
+
+const basesSQL = `WITH RECURSIVE made(oid, base) AS (
+		SELECT oid, oid FROM pg_catalog.pg_type WHERE oid = ANY($1)
+		UNION SELECT made.oid, t.typbasetype FROM made JOIN pg_catalog.pg_type t ON t.oid = made.base WHERE t.typtype = 'd')
+	SELECT made.oid, made.base, t.typtype = 'e' FROM made JOIN pg_catalog.pg_type t ON t.oid = made.base AND t.typtype <> 'd'`
+
+func (c *cataloguer) types(ctx context.Context, oids []uint32) error {
+	rows, err := c.tx.Query(ctx, basesSQL, oids)
+	if err != nil {
+		return err
+	}
+	var oid, base uint32
+	var enum bool
+	_, err = pgx.ForEachRow(rows, []any{&oid, &base, &enum}, func() error {
+		c.catalog.Bases[oid] = base
+		if enum {
+			c.catalog.Enums[base] = true
+		}
+		return nil
+	})
+	return err
+}
+
+func (c *cataloguer) collations(ctx context.Context) error {
+	rows, err := c.tx.Query(ctx, "SELECT oid FROM pg_catalog.pg_collation WHERE NOT collisdeterministic")
+	if err != nil {
+		return err
+	}
+	var oid uint32
+	_, err = pgx.ForEachRow(rows, []any{&oid}, func() error {
+		c.catalog.Loose[oid] = true
+		return nil
+	})
+	return err
+}
