@@ -16,7 +16,7 @@ export PGBIN := $(abspath $(PGBIN))
 endif
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test servers check fmt race fuzz chaos matrix bench cover compose clean
+.PHONY: help build demo test servers check fmt race fuzz chaos matrix bench gobench cover compose clean
 
 help: ## list what make can do
 	@echo 'make TARGET, where TARGET is'
@@ -56,7 +56,10 @@ chaos: servers ## what make test does for seconds, for hours: KILLS=1000 SEED=0 
 matrix: servers ## the tests with servers, on each Postgres; MAJORS="15 17" for some of them
 	scripts/matrix.sh $(MAJORS)
 
-bench: servers ## the benchmarks
+bench: servers ## side by side with what one would use instead; ARGS="--only backlog --quick"
+	$(GO) run ./bench $(ARGS)
+
+gobench: servers ## go test's benchmarks, as benchstat reads them; PACKAGES=./rules for some
 	$(GO) test -run '^$$' -bench . -benchmem $(PACKAGES)
 
 cover: servers ## which lines the tests reach, as cover.html

@@ -44,11 +44,12 @@ var rooms = map[string]room{
 	"verify":          {siblings: []string{"viewlet"}, tech: []string{"golang.org/x/sync"}, never: slices.Concat(noDatabase, noNetwork)},
 	"sandbox":         {},
 	"demo":            {siblings: []string{".", "viewlet", "sandbox"}, tech: []string{"github.com/jackc/pgx/v5", "golang.org/x/sync"}, never: noDatabase},
+	"bench":           {siblings: []string{"sandbox"}, tech: []string{"github.com/jackc/pgx/v5", "github.com/redis/go-redis/v9", "golang.org/x/sync"}},
 	"integration":     {},
 	"cmd/cdc-viewlet": {siblings: everyRoom, tech: []string{""}},
 }
 
-// everyRoom leaves out cmd and integration, which nobody imports.
+// everyRoom leaves out cmd, bench and integration, which nobody imports.
 var everyRoom = []string{".", "viewlet", "replication", "rules", "derive", "render", "cache", "verify", "web", "sandbox", "demo"}
 
 // Tests may use any technology, the throw-away servers and the sample shop;

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
 )
@@ -16,29 +17,35 @@ func (r *Renderer) Snapshot(ctx context.Context) (viewlet.Snapshot, error) { ret
 // that fragment's Err; a *viewlet.Broken is the viewlet's; any other error the
 // world's.
 func (r *Renderer) Render(ctx context.Context, name string, keys []viewlet.Key) ([]viewlet.Fragment, error) {
+	fragments, _, err := r.Timed(ctx, name, keys)
+	return fragments, err
+}
+
+// Timed is Render, and how much of its time went to waiting for Postgres.
+func (r *Renderer) Timed(ctx context.Context, name string, keys []viewlet.Key) (fragments []viewlet.Fragment, query time.Duration, err error) {
 	c, ok := r.viewlets[name]
 	if !ok {
-		return nil, fmt.Errorf("render %s: there is no such viewlet", name)
+		return nil, 0, fmt.Errorf("render %s: there is no such viewlet", name)
 	}
 	if c.unparsed != nil {
-		return nil, &viewlet.Broken{Err: c.unparsed}
+		return nil, 0, &viewlet.Broken{Err: c.unparsed}
 	}
-	fragments, err := r.renderOnce(ctx, c, keys, false)
+	fragments, query, err = r.renderOnce(ctx, c, keys, false)
 	if outdated(err) {
-		fragments, err = r.renderOnce(ctx, c, keys, true)
+		fragments, query, err = r.renderOnce(ctx, c, keys, true)
 	}
 	if err != nil {
-		return nil, brokenIfQuery(err)
+		return nil, query, brokenIfQuery(err)
 	}
-	return fragments, nil
+	return fragments, query, nil
 }
 
 // renderOnce renders with the plan that there is. fresh is true when another
 // plan has just failed.
-func (r *Renderer) renderOnce(ctx context.Context, c *compiledViewlet, keys []viewlet.Key, fresh bool) ([]viewlet.Fragment, error) {
+func (r *Renderer) renderOnce(ctx context.Context, c *compiledViewlet, keys []viewlet.Key, fresh bool) ([]viewlet.Fragment, time.Duration, error) {
 	plan, err := r.plan(ctx, c)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	ch := &chunk{r: r, c: c, plan: plan, fresh: fresh, fragments: make([]viewlet.Fragment, 0, len(keys))}
 	if plan.form != nil {
@@ -50,7 +57,7 @@ func (r *Renderer) renderOnce(ctx context.Context, c *compiledViewlet, keys []vi
 	if outdated(err) {
 		c.forget(plan)
 	}
-	return ch.fragments, err
+	return ch.fragments, ch.queried, err
 }
 
 // outdated reports whether a query that failed may do better when it is
@@ -80,6 +87,7 @@ type chunk struct {
 	plan      *plan
 	fresh     bool // the plan was compiled because another one failed
 	fragments []viewlet.Fragment
+	queried   time.Duration // spent in queries
 	room      room
 }
 
@@ -92,7 +100,9 @@ func (ch *chunk) render(ctx context.Context, keys []viewlet.Key) error {
 	if ch.plan.many == nil && len(keys) > 1 {
 		return ch.halves(ctx, keys)
 	}
+	began := time.Now()
 	found, lsn, err := ch.query(ctx, keys)
+	ch.queried += time.Since(began)
 	if err != nil {
 		if !ch.ofData(err) {
 			return err

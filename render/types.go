@@ -27,13 +27,13 @@ const typesSQL = `SELECT t.oid::bigint, format_type(t.oid, -1), t.typcategory::t
 	(WITH RECURSIVE d(oid, base) AS (
 		SELECT t.oid, t.typbasetype UNION ALL SELECT b.oid, b.typbasetype FROM d JOIN pg_type b ON b.oid = d.base
 	) SELECT d.oid::bigint FROM d WHERE d.base = 0)
-	FROM pg_type t WHERE t.oid::bigint = ANY($1)`
+	FROM pg_type t WHERE t.oid = ANY($1::bigint[]::oid[])`
 
 // lookUpTypes makes typeOf know all the given types, as they are called now.
 func (db *Database) lookUpTypes(ctx context.Context, oids []uint32) error {
-	asked := make([]int64, len(oids))
-	for i, oid := range oids {
-		asked[i] = int64(oid)
+	asked := db.toLookUp(oids)
+	if len(asked) == 0 {
+		return nil
 	}
 	rows, err := db.pool.Query(ctx, typesSQL, asked)
 	if err != nil {
@@ -56,6 +56,25 @@ func (db *Database) lookUpTypes(ctx context.Context, oids []uint32) error {
 		return fmt.Errorf("read pg_type: %w", err)
 	}
 	return nil
+}
+
+// firstGenerated is the first OID that is not the same in every Postgres: what
+// is below is built in, and keeps its name.
+//
+// https://www.postgresql.org/docs/current/system-catalog-initial-data.html#SYSTEM-CATALOG-OID-ASSIGNMENT
+const firstGenerated = 10000
+
+// toLookUp gives those of the types that are not known, or may have been renamed.
+func (db *Database) toLookUp(oids []uint32) []int64 {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	var asked []int64
+	for _, oid := range oids {
+		if _, known := db.types[oid]; !known || oid >= firstGenerated {
+			asked = append(asked, int64(oid))
+		}
+	}
+	return asked
 }
 
 func (db *Database) typeOf(oid uint32) pgType {

@@ -321,3 +321,21 @@ func FuzzArray(f *testing.F) {
 		}
 	})
 }
+
+// TestBuiltInTypesAreLookedUpOnce describes queries, and wants only types that
+// may be renamed to be asked for again.
+func TestBuiltInTypesAreLookedUpOnce(t *testing.T) {
+	s := newSite(t, `CREATE TYPE mood AS ENUM ('glad', 'sad')`)
+	s.loadSound(`viewlet "v" {
+  params = ["id"]
+  query  = "SELECT @id::int AS id, 'a'::text AS name, 'glad'::mood AS mood"
+}`)
+	var mood uint32
+	if err := s.db.pool.QueryRow(t.Context(), "SELECT 'mood'::regtype::oid").Scan(&mood); err != nil {
+		t.Fatal(err)
+	}
+	const int4, text = 23, 25
+	if asked := s.db.toLookUp([]uint32{int4, text, mood}); len(asked) != 1 || asked[0] != int64(mood) {
+		t.Errorf("of int4, text and mood (%d), %v are looked up again", mood, asked)
+	}
+}

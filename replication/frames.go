@@ -50,12 +50,12 @@ func (f *frames) Read(p []byte) (int, error) {
 		}
 		if size > 0 {
 			f.left = size
-		} else if err := f.fill(); err != nil {
+		} else if _, err := f.fill(); err != nil {
 			return 0, err
 		}
 	}
 	if f.r == f.w {
-		if err := f.fill(); err != nil {
+		if _, err := f.fill(); err != nil {
 			return 0, err
 		}
 	}
@@ -91,14 +91,14 @@ func (f *frames) size() (int, error) {
 }
 
 // fill reads once, and makes place for the whole of the message that comes
-// next. What next gave is gone then. The end of the connection is
+// next. It gives how many bytes came; what next gave is gone then. The end of the connection is
 // io.ErrUnexpectedEOF: Postgres says so before it goes.
-func (f *frames) fill() error {
+func (f *frames) fill() (int, error) {
 	if f.err != nil {
-		return f.err
+		return 0, f.err
 	}
 	if err := f.makePlace(); err != nil {
-		return err
+		return 0, err
 	}
 	n, err := f.src.Read(f.buf[f.w:])
 	f.w += n
@@ -106,12 +106,12 @@ func (f *frames) fill() error {
 		err = io.ErrUnexpectedEOF
 	}
 	if n == 0 {
-		return err
+		return 0, err
 	}
 	if !isTimeout(err) {
 		f.err = err
 	}
-	return nil
+	return n, nil
 }
 
 // makePlace moves what is left to the front of a buffer that is large enough,

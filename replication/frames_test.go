@@ -41,7 +41,7 @@ func TestFrames(t *testing.T) {
 				t.Fatalf("%s: %v", name, err)
 			}
 			if !ok {
-				if err := f.fill(); err != nil && !isTimeout(err) {
+				if _, err := f.fill(); err != nil && !isTimeout(err) {
 					t.Fatalf("%s: message %d: %v", name, i, err)
 				}
 				continue
@@ -52,7 +52,7 @@ func TestFrames(t *testing.T) {
 			i++
 		}
 		for range 2 {
-			if err := f.fill(); !isTimeout(err) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			if _, err := f.fill(); !isTimeout(err) && !errors.Is(err, io.ErrUnexpectedEOF) {
 				t.Errorf("%s: at the end: %v", name, err)
 			}
 		}
@@ -113,7 +113,7 @@ func TestFramesShrink(t *testing.T) {
 		}
 		if ok {
 			got++
-		} else if err := f.fill(); err != nil {
+		} else if _, err := f.fill(); err != nil {
 			t.Fatal(err)
 		}
 		largest = max(largest, len(f.buf))
@@ -127,7 +127,7 @@ func TestFramesRefuseNonsense(t *testing.T) {
 	for _, length := range []uint32{0, 3, frameLimit + 1, 1 << 31, 1<<32 - 1} {
 		stream := binary.BigEndian.AppendUint32([]byte{'d'}, length)
 		f := newFrames(bytes.NewReader(append(stream, 1, 2, 3)))
-		if err := f.fill(); err != nil {
+		if _, err := f.fill(); err != nil {
 			t.Fatal(err)
 		}
 		if _, _, _, err := f.next(); err == nil || !strings.Contains(err.Error(), "bytes long") {

@@ -120,6 +120,7 @@ func startHere(ctx context.Context, cfg Config, w *walsender, slot Slot) (*Strea
 		cfg:      cfg,
 		conn:     w.PgConn,
 		in:       w.in,
+		low:      newLowWater(w.Conn()),
 		interval: cfg.StatusInterval,
 		silence:  2 * defaultWALSenderTimeout,
 		sent:     slot.ConfirmedFlush,

@@ -35,6 +35,7 @@ type Stream struct {
 	cfg      Config
 	conn     *pgconn.PgConn
 	in       *frames
+	low      lowWater
 	decoder  pgoutput.Decoder
 	interval time.Duration // between status updates, at most
 	silence  time.Duration // of the server, after which it is given up
@@ -209,16 +210,17 @@ func (s *Stream) hold(ctx context.Context, room <-chan struct{}) error {
 }
 
 // read reads once, for a pulse at most. The deadline is moved only where half of
-// it has gone by: under load there are far more reads than pulses.
+// the time has gone by: under load there are far more reads than pulses.
 func (s *Stream) read() error {
-	now := time.Now()
-	if s.until.Sub(now) < pulse/2 {
-		s.until = now.Add(pulse)
+	now, wait := time.Now(), s.low.wait()
+	if left := s.until.Sub(now); left < wait/2 || left > wait {
+		s.until = now.Add(wait)
 		if err := s.conn.Conn().SetReadDeadline(s.until); err != nil {
 			return fmt.Errorf("read: %w", err)
 		}
 	}
-	err := s.in.fill()
+	n, err := s.in.fill()
+	s.low.note(now, n)
 	if isTimeout(err) {
 		return nil
 	}
@@ -299,6 +301,7 @@ func (s *Stream) keepalive(k pglogrepl.PrimaryKeepaliveMessage, sink viewlet.Sin
 // last status. A server that takes too long is left without.
 func (s *Stream) leave() error {
 	now := time.Now()
+	s.low.lower()
 	if err := s.sendStatus(now, false); err != nil {
 		return err
 	}
@@ -319,7 +322,7 @@ func (s *Stream) leave() error {
 		case ok:
 			continue
 		}
-		if err := s.in.fill(); isTimeout(err) {
+		if _, err := s.in.fill(); isTimeout(err) {
 			s.cfg.Log.Warn("left the stream while the server was sending", "slot", s.cfg.Slot, "confirmed", s.sent)
 			return nil
 		} else if err != nil {

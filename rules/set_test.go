@@ -413,13 +413,14 @@ lookup "products_in" {
   query  = "SELECT id FROM products WHERE category_id = @category_id"
 }
 table "products" {
-  when    = op != "delete" && (changed("name", "price") || old.status != new.status && new.status == "live")
+  when    = op != "delete" && (changed("name", "price") || old.status != new.status && new.status == "live" || new.stock < 5)
   refresh = [product_teaser(id), product_teaser(products_in(category_id))]
 }`}))
 	rel := &viewlet.Relation{ID: 1, Schema: "public", Name: "products", Identity: viewlet.IdentityFull}
 	for _, name := range []string{"id", "name", "price", "category_id", "status"} {
 		rel.Columns = append(rel.Columns, viewlet.Column{Name: name, Type: 25, Key: true})
 	}
+	rel.Columns = append(rel.Columns, viewlet.Column{Name: "stock", Type: 23, Key: true})
 	row := func(values ...string) viewlet.Tuple {
 		var t viewlet.Tuple
 		for _, v := range values {
@@ -427,7 +428,7 @@ table "products" {
 		}
 		return t
 	}
-	return set, &viewlet.Change{Op: viewlet.Update, Rel: rel, Old: row("42", "Oak", "1.50", "7", "live"), New: row("42", "Ash", "1.50", "8", "live")}
+	return set, &viewlet.Change{Op: viewlet.Update, Rel: rel, Old: row("42", "Oak", "1.50", "7", "live", "30"), New: row("42", "Ash", "1.50", "8", "live", "30")}
 }
 
 func unwanted(c *viewlet.Change) *viewlet.Change {

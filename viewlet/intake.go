@@ -109,6 +109,7 @@ func (p *Pipeline) deliver() {
 	from := origin{
 		floor:     LSN(p.seen.Load()),
 		commit:    in.tx.FinalLSN,
+		xid:       in.tx.XID,
 		committed: in.tx.Committed,
 	}
 	p.visible.expect(in.tx)

@@ -61,12 +61,14 @@ func (l *lane) run(ctx context.Context, stop <-chan struct{}) error {
 		if b.empty() {
 			continue
 		}
-		if err := l.serve(ctx, &b); errors.Is(err, errStopped) {
+		snap, err := l.serve(ctx, &b)
+		if errors.Is(err, errStopped) {
 			return nil
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
-		l.pending.done()
+		l.pending.done(snap)
 		l.p.outage.works(l.p.log, l.Viewlet)
 		l.p.poke()
 	}
@@ -81,33 +83,39 @@ func (l *lane) stopping() bool {
 	}
 }
 
-// serve passes over the batch until it is done. errStopped says that it was
-// told to stop before.
-func (l *lane) serve(ctx context.Context, b *batch) error {
+// serve passes over the batch until it is done, and gives a snapshot that saw no
+// more than any of its queries. errStopped says that it was told to stop before.
+func (l *lane) serve(ctx context.Context, b *batch) (*Snapshot, error) {
 	pause := l.p.cfg.Backoff()
+	if err := l.p.visible.wait(ctx, b.commit); err != nil {
+		return nil, errStopped // ctx has ended
+	}
+	snap := l.p.visible.snapshot()
 	for {
 		err := l.pass(ctx, b)
 		var broken *Broken
 		switch {
-		case err == nil, errors.Is(err, errStopped), errors.Is(err, ErrForgotten):
-			return err
+		case err == nil:
+			return snap, nil
+		case errors.Is(err, errStopped), errors.Is(err, ErrForgotten):
+			return nil, err
 		case ctx.Err() != nil:
-			return errStopped
+			return nil, errStopped
 		case errors.As(err, &broken):
 			if err := l.park(ctx, b, broken); err != nil {
-				return err
+				return nil, err
 			}
 			if !l.pauseFor(ctx, pause()) {
-				return errStopped
+				return nil, errStopped
 			}
 			l.pending.unpark()
-			*b = l.pending.take(true)
+			*b, snap = l.pending.take(true), nil
 		default:
 			if l.p.outage.fails(l.Viewlet, err) {
 				l.p.log.Warn("cannot refresh, retrying", "viewlet", l.Viewlet, "err", err)
 			}
 			if !l.pauseFor(ctx, pause()) {
-				return errStopped
+				return nil, errStopped
 			}
 		}
 	}

@@ -1,6 +1,8 @@
 package viewlet
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -9,6 +11,7 @@ import (
 type origin struct {
 	floor     LSN       // what may be confirmed while they are held
 	commit    LSN       // their transaction, as visibility knows it; zero: none
+	xid       uint32    // its id; zero: none
 	committed time.Time // zero: no transaction
 	// then are told when they are served, or cannot be.
 	then []func(error)
@@ -24,10 +27,12 @@ type pending struct {
 	set     map[Refresh]struct{}
 	spare   map[Refresh]struct{} // an emptied set, to be used again
 	whole   bool
-	waiting hold  // of what is in set, or whole
-	serving hold  // of what was taken
-	warming bool  // what was taken is whole
-	parked  error // why it is broken: everything is owed, noted in the store, and nothing is held
+	waiting hold      // of what is in set, or whole
+	serving hold      // of what was taken
+	warming bool      // what was taken is whole
+	parked  error     // why it is broken: everything is owed, noted in the store, and nothing is held
+	taken   []Refresh // what is being served, unless that is too much to remember
+	served  served
 }
 
 // hold is what refreshes keep from being confirmed.
@@ -95,13 +100,19 @@ func (p *pending) add(refreshes []Refresh, from origin) {
 		from.tell(p.parked)
 		return
 	}
-	before := len(p.set)
+	before, fell := len(p.set), false
 	for _, r := range refreshes {
-		if r.Via == Whole {
-			p.whole = true
-		} else {
+		switch {
+		case r.Via == Whole:
+			p.whole, fell = true, true
+		case !p.served.has(r, from):
 			p.set[r] = struct{}{}
+			fell = true
 		}
+	}
+	if !fell {
+		from.tell(nil)
+		return
 	}
 	p.room.take(len(p.set) - before)
 	p.waiting.include(from)
@@ -130,6 +141,9 @@ func (p *pending) take(withWhole bool) batch {
 			b.via = map[string][]string{}
 		}
 		b.via[r.Via] = append(b.via[r.Via], r.Args)
+	}
+	if p.taken = p.taken[:0]; withWhole && len(p.set) <= servedMax {
+		p.taken = slices.AppendSeq(p.taken, maps.Keys(p.set))
 	}
 	p.set, p.spare = p.swap()
 	if p.waiting.held && !b.empty() {
@@ -162,11 +176,13 @@ func (p *pending) swap() (set, spare map[Refresh]struct{}) {
 	return next, used
 }
 
-// done lets go of what was taken.
-func (p *pending) done() {
+// done lets go of what was taken, and was served with what the snapshot saw, or
+// more; nil: nobody knows.
+func (p *pending) done(snap *Snapshot) {
 	p.mu.Lock()
 	served := p.serving.origin
 	p.serving, p.warming = hold{}, false
+	p.served.note(p.taken, snap)
 	p.mu.Unlock()
 	served.tell(nil)
 }

@@ -81,7 +81,7 @@ func TestWholeAskedForDuringWholeIsToldOnce(t *testing.T) {
 		p.add([]Refresh{{Key: NewKey("v", string(rune('a'+i)))}}, origin{floor: 3})
 		p.take(false)
 	}
-	p.done()
+	p.done(nil)
 	if told != 0 {
 		t.Errorf("told %d times before it was rendered", told)
 	}
@@ -89,7 +89,7 @@ func TestWholeAskedForDuringWholeIsToldOnce(t *testing.T) {
 		t.Errorf("held is %v %v, want 2", floor, held)
 	}
 	p.take(true)
-	p.done()
+	p.done(nil)
 	if told != 1 {
 		t.Errorf("told %d times, want once", told)
 	}

@@ -73,9 +73,10 @@ type visibility struct {
 	wake    chan struct{}
 
 	mu       sync.Mutex
-	expected []Tx // delivered and not known to be visible, in commit order
-	latest   LSN  // of all that were ever expected
-	wanted   LSN  // the latest that a pass waits for
+	expected []Tx      // delivered and not known to be visible, in commit order
+	latest   LSN       // of all that were ever expected
+	wanted   LSN       // the latest that a pass waits for
+	last     *Snapshot // of the last look; nil: there was none
 	// seen rises to a commit's FinalLSN when it and all before it are visible.
 	seen watermark
 }
@@ -114,6 +115,14 @@ func (v *visibility) wait(ctx context.Context, commit LSN) error {
 	}
 	v.poke()
 	return v.seen.wait(ctx, last)
+}
+
+// snapshot gives what the last look saw: every query from now on sees at least
+// that. Nil: there was none.
+func (v *visibility) snapshot() *Snapshot {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.last
 }
 
 // want notes that a pass waits for commit. It gives the last transaction until
@@ -176,6 +185,7 @@ func (v *visibility) watch(ctx context.Context) {
 func (v *visibility) settle(snap Snapshot) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.last = &snap
 	v.expected = slices.DeleteFunc(v.expected, func(tx Tx) bool { return snap.Sees(tx.XID) })
 	if len(v.expected) == 0 {
 		v.seen.raise(v.latest)

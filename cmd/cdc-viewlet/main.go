@@ -83,7 +83,7 @@ Redis, where web apps read them with a plain GET.`,
 	root.SetHelpCommand(helpCommand())
 	a.flags(root)
 	root.AddCommand(
-		a.runCommand(), a.checkCommand(), a.planCommand(), a.renderCommand(), a.refreshCommand(), a.verifyCommand(),
+		a.runCommand(), a.checkCommand(), a.planCommand(), a.renderCommand(), a.refreshCommand(), a.verifyCommand(), a.benchCommand(),
 		a.setupCommand(), a.teardownCommand(), a.statusCommand(), a.demoCommand(), a.completionCommand(), a.versionCommand(),
 	)
 	return root

@@ -18,7 +18,7 @@ import (
 )
 
 func (a *app) runCommand() *cobra.Command {
-	var addr, verifyRate string
+	var addr, verifyRate, profiles string
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "keep the fragments fresh: the daemon",
@@ -32,21 +32,26 @@ SIGHUP: read the rules again; if they have mistakes the old ones stay in force.`
   cdc-viewlet run -c /etc/cdc-viewlet --http 127.0.0.1:8080`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return ended(cmd.Context(), a.run(cmd.Context(), addr, verifyRate))
+			return ended(cmd.Context(), a.run(cmd.Context(), addr, verifyRate, profiles))
 		},
 	}
 	cmd.Flags().StringVar(&addr, "http", "", "serve health, metrics and fragments there, such as 127.0.0.1:8080")
 	cmd.Flags().StringVar(&verifyRate, "verify-rate", "", "compare so many fragments with fresh renders in the background, such as 50/s or 3000/m")
+	cmd.Flags().StringVar(&profiles, "pprof", "", "serve Go's profiles there, to this machine only, such as 127.0.0.1:6060")
 	return cmd
 }
 
-func (a *app) run(ctx context.Context, addr, verifyRate string) error {
+func (a *app) run(ctx context.Context, addr, verifyRate, profiles string) error {
 	var limit rate.Limit
 	if verifyRate != "" {
 		var err error
 		if limit, err = parseRate(verifyRate); err != nil {
 			return err
 		}
+	}
+	serveProfiles, err := a.profiled(ctx, profiles)
+	if err != nil {
+		return err
 	}
 	set, err := a.loadRules()
 	if err != nil {
@@ -84,6 +89,9 @@ func (a *app) run(ctx context.Context, addr, verifyRate string) error {
 		}
 		a.log.Info("serving HTTP", "url", "http://"+listener.Addr().String())
 		g.Go(func() error { return d.server().Run(ctx, listener) })
+	}
+	if serveProfiles != nil {
+		g.Go(func() error { return serveProfiles(ctx) })
 	}
 	g.Go(func() error { return d.run(ctx, reload) })
 	return g.Wait()

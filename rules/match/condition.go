@@ -36,8 +36,8 @@ type condition func(m *Matcher) truth
 
 func always(*Matcher) truth { return yes }
 
-// condition compiles a when for a relation: changed, op, &&, || and ! into Go,
-// so that a change that nothing wants costs nothing, the rest into HCL's own
+// condition compiles a when for a relation: changed, op, &&, ||, ! and plain
+// comparisons into Go, so that a change that nothing wants costs nothing, the rest into HCL's own
 // evaluation.
 func (c *compiler) condition(e hclsyntax.Expression) condition {
 	e = source.Unwrap(e)
@@ -64,6 +64,9 @@ func (c *compiler) condition(e hclsyntax.Expression) condition {
 			if e.Op == hclsyntax.OpNotEqual {
 				return not(quick)
 			}
+			return quick
+		}
+		if quick := c.compared(e); quick != nil {
 			return quick
 		}
 	}
@@ -165,6 +168,12 @@ func literalText(e hclsyntax.Expression) (string, bool) {
 
 // textColumn gives new.x or old.x where x is text in conditions.
 func (c *compiler) textColumn(e hclsyntax.Expression) (column rule.Column, ok bool) {
+	column, ok = c.sidedColumn(e)
+	return column, ok && rule.TypeOf(c.rel.Columns[column.Index].Type) == cty.String
+}
+
+// sidedColumn gives new.x or old.x, with its position.
+func (c *compiler) sidedColumn(e hclsyntax.Expression) (column rule.Column, ok bool) {
 	t, ok := e.(*hclsyntax.ScopeTraversalExpr)
 	if !ok {
 		return rule.Column{}, false
@@ -173,8 +182,7 @@ func (c *compiler) textColumn(e hclsyntax.Expression) (column rule.Column, ok bo
 	if !ok || column.Side == rule.BareSide {
 		return rule.Column{}, false
 	}
-	column, ok = c.find(column)
-	return column, ok && rule.TypeOf(c.rel.Columns[column.Index].Type) == cty.String
+	return c.find(column)
 }
 
 // evaluated leaves an expression to HCL. What fails counts as true, and is

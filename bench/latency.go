@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Rows 5 and 6: how soon a change is in Redis.
+
+// probe changes one product again and again, times over, and gives how long
+// after each commit the fragment was there, in milliseconds, ascending.
+func (s *shop) probe(ctx context.Context, table, key string, times int, pause time.Duration) ([]float64, error) {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Release()
+	took := make([]float64, 0, times)
+	for i := range times {
+		name := fmt.Sprintf("Probe %d %d", time.Now().UnixNano(), i)
+		if _, err := conn.Exec(ctx, "UPDATE "+table+" SET name = $1 WHERE id = $2", name, s.products+1); err != nil {
+			return nil, err
+		}
+		committed := time.Now()
+		for {
+			body, err := s.rdb.Get(ctx, key).Result()
+			if err == nil && strings.Contains(body, name) {
+				break
+			}
+			if time.Since(committed) > patience {
+				return nil, fmt.Errorf("wait until %s shows %q: it has %q, %w", key, name, body, err)
+			}
+		}
+		took = append(took, float64(time.Since(committed))/float64(time.Millisecond))
+		if pause > 0 {
+			time.Sleep(pause)
+		}
+	}
+	return took, nil
+}
+
+func latency(ctx context.Context, h *house) (results []result, err error) {
+	times := max(h.of(2000)/h.runs, 20)
+	err = h.withShop(ctx, "latency", h.of(10_000), 100, func(s *shop) error {
+		r, err := newRefresher(ctx, s.database)
+		if err != nil {
+			return err
+		}
+		defer r.close()
+		// Theirs has a table of its own, for the trigger. Its teaser is the same.
+		err = s.exec(ctx, "CREATE TABLE told (LIKE products INCLUDING ALL)", "INSERT INTO told SELECT * FROM products", triggerSQL,
+			"CREATE TRIGGER tell AFTER UPDATE ON told FOR EACH ROW EXECUTE FUNCTION tell()")
+		if err != nil {
+			return err
+		}
+		r.from = "told"
+		listening, stop := context.WithCancel(ctx)
+		ready, ended := make(chan struct{}), make(chan error, 1)
+		go func() { ended <- r.listen(listening, s.url(), ready) }()
+		defer func() { stop(); <-ended }()
+		select {
+		case <-ready:
+		case err := <-ended:
+			return errors.Join(err, ctx.Err())
+		}
+		product := fmt.Sprint(s.products + 1)
+		var p50, p99 [2][]float64
+		for range h.runs {
+			for side, probe := range []struct{ table, key string }{{"products", "viewlet:teaser:" + product}, {"told", "theirs:teaser:" + product}} {
+				took, err := s.probe(ctx, probe.table, probe.key, times, 0)
+				if err != nil {
+					return err
+				}
+				slices.Sort(took)
+				p50[side], p99[side] = append(p50[side], percentile(took, 50)), append(p99[side], percentile(took, 99))
+			}
+		}
+		const with = "a trigger, pg_notify, and a listener that queries, renders, SETs"
+		results = []result{
+			{what: "p50", unit: "ms", ours: p50[0], theirs: p50[1], with: with, aim: "<= 1"},
+			{what: "p99", unit: "ms", ours: p99[0], theirs: p99[1], with: with, aim: "<= 1", notes: []string{fmt.Sprintf("%d times each", times*h.runs)}},
+		}
+		return nil
+	})
+	return results, err
+}
+
+// steady changes rows at a steady rate, some far more often than others.
+func steady(ctx context.Context, h *house) (results []result, err error) {
+	const perSecond = 5000
+	lasting := time.Minute
+	if h.quick {
+		lasting = 6 * time.Second
+	}
+	err = h.withShop(ctx, "steady", h.of(100_000), 100, func(s *shop) error {
+		key := fmt.Sprintf("viewlet:teaser:%d", s.products+1)
+		idle, err := s.probe(ctx, "products", key, h.of(1000), 0)
+		if err != nil {
+			return err
+		}
+		slices.Sort(idle)
+		writing, stop := context.WithTimeout(ctx, lasting)
+		defer stop()
+		g, writing := errgroup.WithContext(writing)
+		written := make([]int, workers)
+		for w := range workers {
+			g.Go(func() (err error) { written[w], err = s.write(writing, perSecond/workers, uint64(w)); return err })
+		}
+		var loaded []float64
+		for writing.Err() == nil {
+			took, err := s.probe(ctx, "products", key, 10, 10*time.Millisecond)
+			if err != nil {
+				return err
+			}
+			loaded = append(loaded, took...)
+		}
+		if err := g.Wait(); err != nil {
+			return err
+		}
+		third := len(loaded) / 3
+		early, late := slices.Sorted(slices.Values(loaded[:third])), slices.Sorted(slices.Values(loaded[2*third:]))
+		slices.Sort(loaded)
+		total := 0
+		for _, n := range written {
+			total += n
+		}
+		results = []result{
+			{
+				what: "p99", unit: "ms", ours: []float64{percentile(loaded, 99)}, theirs: []float64{percentile(idle, 50)}, with: "the idle p50", aim: "<= 10",
+				notes: []string{fmt.Sprintf("%.0f changes/s of %d asked for; p50 %.2f ms; %d probes", float64(total)/lasting.Seconds(), perSecond, percentile(loaded, 50), len(loaded))},
+			},
+			{what: "growth", unit: "ms", ours: []float64{percentile(late, 99)}, theirs: []float64{percentile(early, 99)}, with: "the p99 of the first third; ours is of the last", aim: "about 1"},
+		}
+		return nil
+	})
+	return results, err
+}
+
+// write changes so many rows a second, each in a transaction, until ctx ends.
+func (s *shop) write(ctx context.Context, perSecond int, seed uint64) (int, error) {
+	zipf := rand.NewZipf(rand.New(rand.NewPCG(seed, 7)), 1.1, 1, uint64(s.products-1))
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Release()
+	began, n := time.Now(), 0
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		for due := int(time.Since(began).Seconds() * float64(perSecond)); n < due; n++ {
+			_, err := conn.Exec(ctx, repriced+" WHERE id = $1", int(zipf.Uint64())+1)
+			if ctx.Err() != nil {
+				return n, nil
+			}
+			if err != nil {
+				return n, err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return n, nil
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"time"
+)
+
+// writerRules watch all that pgbench changes often, and never fire.
+const writerRules = `
+viewlet "account" {
+  params = ["aid"]
+  query  = "SELECT aid, abalance FROM pgbench_accounts WHERE aid = @aid"
+  all    = "SELECT 1 WHERE false"
+}
+table "pgbench_accounts" {
+  when    = new.abalance == "none"
+  refresh = account(aid)
+}
+`
+
+// writers is what a daemon costs those who write.
+func writers(ctx context.Context, h *house) (results []result, err error) {
+	program := client("pgbench")
+	if program == "" {
+		return []result{{with: "pgbench, which is not installed"}}, nil
+	}
+	seconds := max(h.of(20), 3)
+	err = h.in(ctx, "writers", func(db *database) error {
+		if out, err := exec.CommandContext(ctx, program, "-i", "-q", "-s", "10", db.url()).CombinedOutput(); err != nil {
+			return fmt.Errorf("fill: %w\n%s", err, out)
+		}
+		var walsender []float64
+		with := func() (float64, error) {
+			d, err := db.daemon(ctx, "writers", writerRules)
+			if err != nil {
+				return 0, err
+			}
+			defer d.stop()
+			if _, err := d.ready(ctx); err != nil {
+				return 0, err
+			}
+			before := db.walsenderOf(ctx, "writers")
+			rate, err := db.pgbench(ctx, program, seconds)
+			walsender = append(walsender, float64(db.walsenderOf(ctx, "writers")-before)/float64(time.Duration(seconds)*time.Second)*100)
+			return rate, err
+		}
+		without := func() (float64, error) {
+			if err := db.exec(ctx, "SELECT pg_drop_replication_slot('writers')", "DROP PUBLICATION bench"); err != nil {
+				return 0, err
+			}
+			return db.pgbench(ctx, program, seconds)
+		}
+		ours, theirs, err := h.alternate(with, without)
+		if len(walsender) > 0 {
+			results = []result{{
+				unit: "tx/s", ours: ours, theirs: theirs, with: "no daemon, and no slot", aim: "about 1",
+				notes: []string{fmt.Sprintf("the walsender took %.1f %% of one core (median)", median(walsender))},
+			}}
+		}
+		return err
+	})
+	return results, err
+}
+
+var tps = regexp.MustCompile(`tps = ([0-9.]+)`)
+
+func (db *database) pgbench(ctx context.Context, program string, seconds int) (float64, error) {
+	out, err := exec.CommandContext(ctx, program, "-n", "-c", "4", "-j", "2", "-T", strconv.Itoa(seconds), db.url()).CombinedOutput()
+	found := tps.FindSubmatch(out)
+	if err != nil || found == nil {
+		return 0, fmt.Errorf("run pgbench: %w\n%s", err, out)
+	}
+	return strconv.ParseFloat(string(found[1]), 64)
+}

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package replication
+
+const marksWake = false
+
+func setMark(uintptr, int) error { return nil }
