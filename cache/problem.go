@@ -140,4 +140,4 @@ const clusterRights = " +cluster|slots +command"
 
 // rights are all commands that this package uses, in scripts too.
 const rights = "+eval +evalsha +get +set +del +unlink +exists +pexpire +persist +publish +scan " +
-	"+hget +hset +hdel +hgetall +hscan +hexists +multi +exec +ping +info +wait +subscribe +unsubscribe +select"
+	"+hget +hset +hdel +hgetall +hscan +hexists +multi +exec +ping +echo +info +wait +subscribe +unsubscribe +select"

@@ -288,6 +288,7 @@ func everything(t *testing.T, c *Cache) {
 	}
 	for verb, err := range map[string]error{
 		"ping":             c.Ping(ctx),
+		"carry":            c.Carry(ctx, []viewlet.Fragment{fragment(t, "v:1", 1, "a")}),
 		"sweep":            c.Sweep(ctx, "v", func([]viewlet.Key, []string) error { return nil }),
 		"walk":             c.Walk(ctx, "v", func([]string) error { return nil }),
 		"delete orphans":   c.DeleteOrphans(ctx, []string{c.RedisKey(one)}),
