@@ -35,6 +35,9 @@ type State struct {
 	// Fingerprints tell, by viewlet, the query and the template that all its
 	// fragments were rendered with.
 	Fingerprints map[string]string
+	// Shapes tell, by viewlet, of the tables that refresh it what no change
+	// tells, as it was when all its fragments were rendered. Nil: none is noted.
+	Shapes map[string]string
 	// Elsewhere says that another process has it now than the one that it was
 	// written to: Redis was restarted or failed over. What was written last may
 	// be lost, and then the LSN is an older one. In a Cluster that is of any
@@ -42,7 +45,10 @@ type State struct {
 	Elsewhere, Cluster bool
 }
 
-const fingerprintPrefix = "viewlet:"
+const (
+	fingerprintPrefix = "viewlet:"
+	shapePrefix       = "shape:"
+)
 
 // State reads the state; when there is none its System is empty.
 func (c *Cache) State(ctx context.Context) (State, error) {
@@ -108,6 +114,12 @@ func (s *State) decode(fields map[string]string) error {
 		if name, ok := strings.CutPrefix(field, fingerprintPrefix); ok {
 			s.Fingerprints[name] = value
 		}
+		if name, ok := strings.CutPrefix(field, shapePrefix); ok {
+			if s.Shapes == nil {
+				s.Shapes = make(map[string]string)
+			}
+			s.Shapes[name] = value
+		}
 	}
 	timeline, err := strconv.ParseUint(fields["timeline"], 10, 32)
 	if err != nil {
@@ -147,6 +159,9 @@ func (c *Cache) SaveState(ctx context.Context, s State) error {
 	for name, fingerprint := range s.Fingerprints {
 		fields = append(fields, fingerprintPrefix+name, fingerprint)
 	}
+	for name, shape := range s.Shapes {
+		fields = append(fields, shapePrefix+name, shape)
+	}
 	if _, err := c.setState(ctx, "anew", fields...); err != nil {
 		return fmt.Errorf("save state: %w", err)
 	}
@@ -182,10 +197,19 @@ func (c *Cache) SaveFingerprint(ctx context.Context, name, fingerprint string) e
 	return nil
 }
 
+// SaveShape notes with which shape of its tables all of a viewlet was rendered.
+// ErrEmpty or ErrTaken, and nothing is written, as with SaveLSN.
+func (c *Cache) SaveShape(ctx context.Context, name, shape string) error {
+	if _, err := c.setState(ctx, "field", shapePrefix+name, shape); err != nil {
+		return fmt.Errorf("save shape of %s: %w", name, err)
+	}
+	return nil
+}
+
 // DropFingerprint notes that a viewlet's fragments may be of any rendering.
 func (c *Cache) DropFingerprint(ctx context.Context, name string) error {
 	err := c.exchange(ctx, func(ctx context.Context) error {
-		return c.rdb.HDel(ctx, c.names.state(), fingerprintPrefix+name).Err()
+		return c.rdb.HDel(ctx, c.names.state(), fingerprintPrefix+name, shapePrefix+name).Err()
 	})
 	if err != nil {
 		return fmt.Errorf("drop fingerprint of %s: %w", name, err)

@@ -16,6 +16,7 @@ func TestState(t *testing.T) {
 	want := State{
 		System: "7388291834", Timeline: 3, Slot: "cdc_viewlet", Database: "shop", LSN: 0x16_B374_D848,
 		Fingerprints: map[string]string{"product_teaser": "abc", "gone": "def"},
+		Shapes:       map[string]string{"product_teaser": "123"},
 	}
 	save := func() {
 		t.Helper()
@@ -30,7 +31,7 @@ func TestState(t *testing.T) {
 	delete(want.Fingerprints, "gone") // what is not in it does not stay
 	save()
 	if got := must(s.raw.HGetAll(t.Context(), "viewlet:@state").Result())(t); !reflect.DeepEqual(got, map[string]string{
-		"system": "7388291834", "timeline": "3", "slot": "cdc_viewlet", "database": "shop", "lsn": "16/B374D848", "viewlet:product_teaser": "abc",
+		"system": "7388291834", "timeline": "3", "slot": "cdc_viewlet", "database": "shop", "lsn": "16/B374D848", "viewlet:product_teaser": "abc", "shape:product_teaser": "123",
 		"run": must(c.runs(t.Context()))(t).String(), "session": c.holder.Load().session,
 	}) {
 		t.Errorf("Redis has %v", got)
@@ -42,10 +43,14 @@ func TestState(t *testing.T) {
 	if err := c.SaveFingerprint(t.Context(), "menu", "xyz"); err != nil {
 		t.Fatal(err)
 	}
+	if err := c.SaveShape(t.Context(), "menu", "456"); err != nil {
+		t.Fatal(err)
+	}
 	if err := c.DropFingerprint(t.Context(), "product_teaser"); err != nil {
 		t.Fatal(err)
 	}
 	want.LSN, want.Fingerprints = 0x16_B374_D900, map[string]string{"menu": "xyz"}
+	want.Shapes = map[string]string{"menu": "456"}
 	if got := must(c.State(t.Context()))(t); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

@@ -78,6 +78,8 @@ func (db *Database) canonical(ctx context.Context, p param, arg string) (string,
 // cast gives a text as Postgres writes it once it is of that type.
 func (db *Database) cast(ctx context.Context, text string, oid uint32) (cast string, err error) {
 	err = db.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+		ctx, done := db.bounded(ctx, db.timeout)
+		defer done()
 		result := conn.Conn().PgConn().ExecParams(ctx, "SELECT $1", [][]byte{[]byte(text)}, []uint32{oid}, nil, textFormat).Read()
 		if result.Err == nil {
 			cast = string(result.Rows[0][0])

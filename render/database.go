@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"sync"
@@ -32,30 +33,64 @@ type Config struct {
 // Database is Postgres as queries see it: sessions that only read, with
 // settings under which a value has one text form. It is for any goroutine.
 type Database struct {
-	pool *pgxpool.Pool
+	server
+	standby *standby // nil: there is none
 	// A whole viewlet, or a lookup with many rows, is read from one connection
 	// while its keys are rendered on others. These keep some free for that.
 	wholes, lookups chan struct{}
-	timeout         time.Duration // of a statement
-	origin          *atomic.Pointer[origin]
 
 	mu    sync.Mutex
 	types map[uint32]pgType
 }
 
+// server is the connections to one of them.
+type server struct {
+	pool    *pgxpool.Pool
+	timeout time.Duration           // of a statement
+	origin  *atomic.Pointer[origin] // who the server must be; nil in it: anybody
+	// accepts is asked before each query where the server stands; nil: anywhere.
+	accepts func(place) error
+}
+
+// place is where a server stands: what was committed before lsn is visible.
+type place struct {
+	lsn     viewlet.LSN
+	standby bool // it replays another's WAL
+}
+
 // Connect opens a pool and makes sure that the server answers.
 func Connect(ctx context.Context, cfg Config) (*Database, error) {
+	cfg = cfg.resolved()
+	primary, err := newServer(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := primary.pool.Ping(ctx); err != nil {
+		primary.pool.Close()
+		return nil, fmt.Errorf("open Postgres: %w", err)
+	}
+	few := max(1, cfg.Connections/4)
+	return &Database{
+		server:  primary,
+		wholes:  make(chan struct{}, few),
+		lookups: make(chan struct{}, few),
+		types:   map[uint32]pgType{},
+	}, nil
+}
+
+// resolved puts in the defaults.
+func (cfg Config) resolved() Config {
+	cfg.StatementTimeout = cmp.Or(cfg.StatementTimeout, 30*time.Second)
+	cfg.Connections = max(cmp.Or(cfg.Connections, 8), 3)
+	return cfg
+}
+
+// newServer makes a pool that has no connection yet.
+func newServer(ctx context.Context, cfg Config) (server, error) {
 	pc, err := pgxpool.ParseConfig(cfg.URL)
 	if err != nil {
-		return nil, fmt.Errorf("read the Postgres URL: %w", err)
+		return server{}, fmt.Errorf("read the Postgres URL: %w", err)
 	}
-	if cfg.StatementTimeout == 0 {
-		cfg.StatementTimeout = 30 * time.Second
-	}
-	if cfg.Connections == 0 {
-		cfg.Connections = 8
-	}
-	cfg.Connections = max(cfg.Connections, 3)
 	params := pc.ConnConfig.RuntimeParams
 	delete(params, "replication")
 	for name, value := range sessionSettings {
@@ -67,6 +102,11 @@ func Connect(ctx context.Context, cfg Config) (*Database, error) {
 	params["lock_timeout"] = milliseconds(cfg.StatementTimeout / 2)
 	pc.MaxConns = int32(cfg.Connections)
 	pc.ConnConfig.ConnectTimeout = cmp.Or(pc.ConnConfig.ConnectTimeout, 10*time.Second)
+	pc.ConnConfig.DialFunc = (&net.Dialer{
+		Timeout:         pc.ConnConfig.ConnectTimeout,
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 6},
+	}).DialContext
+	pc.PingTimeout = pingTimeout // of a connection that was idle
 	// Not at the start of the session: target_session_attrs=read-write in the
 	// URL would take every server for a standby.
 	from := &atomic.Pointer[origin]{}
@@ -78,22 +118,13 @@ func Connect(ctx context.Context, cfg Config) (*Database, error) {
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
-		return nil, fmt.Errorf("open Postgres: %w", err)
+		return server{}, fmt.Errorf("open Postgres: %w", err)
 	}
-	if err := pool.Ping(ctx); err != nil {
-		pool.Close()
-		return nil, fmt.Errorf("open Postgres: %w", err)
-	}
-	few := max(1, cfg.Connections/4)
-	return &Database{
-		pool:    pool,
-		timeout: cfg.StatementTimeout,
-		origin:  from,
-		wholes:  make(chan struct{}, few),
-		lookups: make(chan struct{}, few),
-		types:   map[uint32]pgType{},
-	}, nil
+	return server{pool: pool, timeout: cfg.StatementTimeout, origin: from}, nil
 }
+
+// pingTimeout is how long a connection may take to show that it is alive.
+const pingTimeout = 3 * time.Second
 
 // silence is how long a server is waited for that does not even end a
 // statement that takes too long.
@@ -129,19 +160,45 @@ var sessionSettings = map[string]string{
 func (db *Database) Name() string { return db.pool.Config().ConnConfig.Database }
 
 // Close ends all connections.
-func (db *Database) Close() { db.pool.Close() }
+func (db *Database) Close() {
+	db.pool.Close()
+	if db.standby != nil {
+		db.standby.pool.Close()
+	}
+}
 
-// position reads the WAL position that everything visible now is before, and
-// what is visible. On a standby it is what has been replayed. What is not
-// flushed does not count: a crash takes it back, and then LSNs come again.
+// positionSQL reads a place: the WAL position that everything visible now is
+// before. On a standby it is what has been replayed. What is not flushed does
+// not count: a crash takes it back, and then LSNs come again.
 const positionSQL = `SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
-	ELSE pg_current_wal_flush_lsn() END, pg_current_snapshot()`
+	ELSE pg_current_wal_flush_lsn() END, pg_is_in_recovery()`
 
-// Snapshot tells which transactions a query that starts now would see.
+func parsePlace(row [][]byte) (place, error) {
+	lsn, err := viewlet.ParseLSN(string(row[0]))
+	return place{lsn, string(row[1]) == "t"}, err
+}
+
+const snapshotSQL = positionSQL + ", pg_current_snapshot()"
+
+// place reads where the server stands.
+func (s server) place(ctx context.Context) (at place, err error) {
+	s.accepts = nil
+	err = s.run(ctx, &statement{name: "position", sql: positionSQL}, nil, func(row [][]byte) (err error) {
+		at, err = parsePlace(row)
+		return err
+	})
+	if err != nil {
+		return at, fmt.Errorf("read the WAL position: %w", err)
+	}
+	return at, nil
+}
+
+// Snapshot tells which transactions a query on the primary that starts now
+// would see.
 func (db *Database) Snapshot(ctx context.Context) (viewlet.Snapshot, error) {
 	var snap viewlet.Snapshot
-	err := db.run(ctx, &statement{name: "position", sql: positionSQL}, nil, func(row [][]byte) (err error) {
-		if snap, err = viewlet.ParseSnapshot(string(row[1])); err == nil {
+	err := db.run(ctx, &statement{name: "snapshot", sql: snapshotSQL}, nil, func(row [][]byte) (err error) {
+		if snap, err = viewlet.ParseSnapshot(string(row[2])); err == nil {
 			snap.LSN, err = viewlet.ParseLSN(string(row[0]))
 		}
 		return err
@@ -249,6 +306,8 @@ const waitsForStandby = `wait_event = 'SyncRep'
 //
 // https://www.postgresql.org/docs/current/sql-commit-prepared.html
 func (db *Database) sessions(ctx context.Context, condition string) ([]uint32, error) {
+	ctx, done := db.bounded(ctx, db.timeout)
+	defer done()
 	rows, err := db.pool.Query(ctx, `SELECT xid::text::bigint FROM (
 			SELECT backend_xid, wait_event, query FROM pg_stat_activity WHERE backend_xid IS NOT NULL
 			UNION ALL SELECT p.transaction, a.wait_event, a.query
@@ -277,6 +336,8 @@ func (db *Database) sessions(ctx context.Context, condition string) ([]uint32, e
 //
 // https://www.postgresql.org/docs/current/logicaldecoding-explanation.html
 func (db *Database) Unpublished(ctx context.Context, publication string) ([]uint32, error) {
+	ctx, done := db.bounded(ctx, db.timeout)
+	defer done()
 	rows, err := db.pool.Query(ctx, `SELECT xid::text::bigint FROM (
 			SELECT backend_xid, false FROM pg_stat_activity WHERE datname = current_database() AND backend_xid IS NOT NULL
 			UNION ALL SELECT transaction, current_setting('synchronous_standby_names') <> '' AND NOT pg_has_role('pg_read_all_stats', 'USAGE')
@@ -307,53 +368,84 @@ var textFormat = []int16{0}
 
 // run executes the statement and gives each row's values in Postgres's text
 // form. They are good until the next row.
-func (db *Database) run(ctx context.Context, st *statement, params [][]byte, each func([][]byte) error) error {
-	return db.runAt(ctx, st, params, nil, each)
+func (s server) run(ctx context.Context, st *statement, params [][]byte, each func([][]byte) error) error {
+	return s.runAt(ctx, st, params, nil, each)
 }
 
 // runAt also reads the WAL's position before the statement takes its snapshot,
 // in the same round trip.
-func (db *Database) runAt(ctx context.Context, st *statement, params [][]byte, lsn *viewlet.LSN, each func([][]byte) error) error {
-	conn, err := db.pool.Acquire(ctx)
+func (s server) runAt(ctx context.Context, st *statement, params [][]byte, lsn *viewlet.LSN, each func([][]byte) error) error {
+	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to Postgres: %w", err)
 	}
 	defer conn.Release()
-	ctx, cancel := context.WithTimeout(ctx, db.timeout+silence)
-	defer cancel()
+	ctx, done := s.bounded(ctx, s.timeout)
+	defer done()
 	began := time.Now()
-	err = pipelined(ctx, conn.Conn(), st, params, lsn, each)
+	var found func(place) error
+	if lsn != nil || s.accepts != nil {
+		found = func(at place) error {
+			if lsn != nil {
+				*lsn = at.lsn
+			}
+			if s.accepts == nil {
+				return nil
+			}
+			return s.accepts(at)
+		}
+	}
+	err = pipelined(ctx, conn.Conn(), st, params, found, each)
 	var pg *pgconn.PgError
-	if errors.As(err, &pg) && pg.Code == queryCanceled && time.Since(began) < db.timeout {
+	if errors.As(err, &pg) && pg.Code == queryCanceled && time.Since(began) < s.timeout {
 		return fmt.Errorf("somebody cancelled it: %v", err) // the world's fault, and so not a PgError any more
 	}
 	return err
+}
+
+// errSilent is of a server that says nothing at all any more.
+var errSilent = errors.New("no word from the server")
+
+// bounded is for what the server is to end by itself within the time. When it
+// says nothing for longer than that, the other connections that are open lead
+// nowhere either, and are given up too.
+func (s server) bounded(ctx context.Context, most time.Duration) (context.Context, func()) {
+	ctx, cancel := context.WithTimeoutCause(ctx, most+silence, errSilent)
+	return ctx, func() {
+		if errors.Is(context.Cause(ctx), errSilent) {
+			s.pool.Reset()
+		}
+		cancel()
+	}
 }
 
 // queryCanceled is what ends a statement that takes too long, or that somebody
 // cancels.
 const queryCanceled = "57014"
 
-func pipelined(ctx context.Context, conn *pgx.Conn, st *statement, params [][]byte, lsn *viewlet.LSN, each func([][]byte) error) error {
+func pipelined(ctx context.Context, conn *pgx.Conn, st *statement, params [][]byte, at func(place) error, each func([][]byte) error) error {
 	if _, err := conn.Prepare(ctx, st.name, st.sql); err != nil {
 		return err
 	}
 	position := statement{name: "position", sql: positionSQL}
-	if lsn != nil {
+	if at != nil {
 		if _, err := conn.Prepare(ctx, position.name, position.sql); err != nil {
 			return err
 		}
 	}
 	pipe := conn.PgConn().StartPipeline(ctx)
-	if lsn != nil {
+	if at != nil {
 		pipe.SendQueryPrepared(position.name, nil, nil, textFormat)
 	}
 	pipe.SendQueryPrepared(st.name, params, nil, textFormat)
 	err := pipe.Sync()
-	if err == nil && lsn != nil {
-		err = readResult(pipe, func(row [][]byte) (err error) {
-			*lsn, err = viewlet.ParseLSN(string(row[0]))
-			return err
+	if err == nil && at != nil {
+		err = readResult(pipe, func(row [][]byte) error {
+			found, err := parsePlace(row)
+			if err != nil {
+				return err
+			}
+			return at(found)
 		})
 	}
 	if err == nil {

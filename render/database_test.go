@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -433,5 +435,80 @@ func TestFaultOf(t *testing.T) {
 	}
 	if faultOf(nil) != faultOfWorld || faultOf(errors.New("x")) != faultOfWorld {
 		t.Error("an error that is not Postgres's is not the world's")
+	}
+}
+
+// hole stands between the client and the server, and may swallow what they say.
+type hole struct {
+	addr string
+	mute atomic.Bool
+}
+
+func newHole(t testing.TB, target string) *hole {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &hole{addr: l.Addr().String()}
+	over := make(chan struct{})
+	t.Cleanup(func() { close(over); _ = l.Close() })
+	pass := func(to, from net.Conn, buf []byte) {
+		for {
+			n, err := from.Read(buf)
+			if h.mute.Load() {
+				if err != nil {
+					<-over // so is the end
+				}
+				n = 0
+			}
+			if _, failed := to.Write(buf[:n]); err != nil || failed != nil {
+				_ = to.Close()
+				return
+			}
+		}
+	}
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", target)
+			if err != nil {
+				_ = client.Close()
+				continue
+			}
+			go pass(server, client, make([]byte, 1<<16))
+			go pass(client, server, make([]byte, 1<<16))
+		}
+	}()
+	return h
+}
+
+// Connections that lead nowhere any more are noticed, whether they are idle or a
+// query is under way, and one that waits for it costs no more than the others.
+func TestBlackHole(t *testing.T) {
+	s := newSite(t, "CREATE TABLE t (id int PRIMARY KEY, n text); INSERT INTO t VALUES (1, 'one')")
+	h := newHole(t, fmt.Sprintf("127.0.0.1:%d", cluster.Port()))
+	s.connect(Config{URL: strings.Replace(s.url, fmt.Sprintf("127.0.0.1:%d", cluster.Port()), h.addr, 1), StatementTimeout: time.Second})
+	s.loadSound(whereRules)
+	s.render("v", keysOf("v", "1")...)
+
+	h.mute.Store(true)
+	began := time.Now()
+	if _, err := s.r.Render(t.Context(), "v", keysOf("v", "1")); err == nil || faultOf(err) != faultOfWorld {
+		t.Errorf("Render through a black hole: %v, want the world's fault", err)
+	}
+	t.Logf("noticed after %v", time.Since(began))
+	h.mute.Store(false)
+	again := func() bool {
+		_, err := s.r.Render(t.Context(), "v", keysOf("v", "1"))
+		return err == nil
+	}
+	for deadline := time.Now().Add(patience); !again(); {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not come back")
+		}
 	}
 }

@@ -1,12 +1,14 @@
 package render
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cdc-viewlet/cdc-viewlet/rules"
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
@@ -208,12 +210,16 @@ func (e *compiledExpansion) arguments(args []string) ([][]byte, error) {
 // few reads the expansion's keys if there are not too many of them.
 func (r *Renderer) few(ctx context.Context, name string, e *compiledExpansion, params [][]byte) (keys []viewlet.Key, complete bool, err error) {
 	rows := 0
-	err = r.db.run(ctx, e.few, params, func(row [][]byte) error {
+	each := func(row [][]byte) error {
 		rows++
 		if key, ok := keyOf(name, row); ok {
 			keys = append(keys, key)
 		}
 		return nil
+	}
+	err = r.db.read(ctx, func(ctx context.Context, from server) error {
+		keys, rows = nil, 0
+		return from.run(ctx, e.few, params, each)
 	})
 	return keys, rows <= pieceSize, err
 }
@@ -231,9 +237,8 @@ func keyOf(name string, row [][]byte) (viewlet.Key, bool) {
 }
 
 // cursor yields the keys that the query selects, however many, a piece at a
-// time: each FETCH has the statement timeout to itself, and nobody waits for
-// the rendering of what was fetched but the cursor. width is how many
-// arguments a key has.
+// time: nobody waits for the rendering of what was fetched but the cursor, which
+// holds nothing but itself. width is how many arguments a key has.
 func (db *Database) cursor(ctx context.Context, places chan struct{}, sql string, params [][]byte, name string, width int, yield func([]viewlet.Key) error) error {
 	select {
 	case <-ctx.Done():
@@ -241,38 +246,94 @@ func (db *Database) cursor(ctx context.Context, places chan struct{}, sql string
 	case places <- struct{}{}:
 	}
 	defer func() { <-places }()
-	conn, err := db.pool.Acquire(ctx)
+	var yields error
+	err := db.read(ctx, func(on context.Context, from server) error {
+		err := from.cursor(on, sql, params, name, width, func(keys []viewlet.Key) error {
+			yields = yield(keys)
+			return yields
+		})
+		if yields != nil {
+			return nil // which no other server mends
+		}
+		return err
+	})
+	return cmp.Or(yields, err)
+}
+
+func (s server) cursor(ctx context.Context, sql string, params [][]byte, name string, width int, yield func([]viewlet.Key) error) error {
+	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to Postgres: %w", err)
 	}
 	defer conn.Release()
+	if err := s.declare(ctx, conn, sql, params); err != nil {
+		return err
+	}
+	for {
+		keys, rows, err := s.fetch(ctx, conn, name, width)
+		if err == nil && len(keys) > 0 {
+			err = yield(keys)
+		}
+		if err == nil && rows == pieceSize {
+			continue
+		}
+		if _, closing := conn.Exec(ctx, "CLOSE cdc_viewlet_keys"); closing != nil {
+			_ = conn.Conn().Close(ctx) // the pool drops it
+		}
+		return err
+	}
+}
+
+// declare has the server run the query to its end and keep what it selects. A
+// cursor that is read while its transaction goes on would hold its locks for as
+// long as the rendering takes: an ALTER TABLE would wait for it, whatever reads
+// the table for the ALTER TABLE, and the rendering too, for itself.
+//
+// https://www.postgresql.org/docs/current/sql-declare.html
+func (s server) declare(ctx context.Context, conn *pgxpool.Conn, sql string, params [][]byte) error {
+	const many = 20 // keys are made in one go
+	ctx, done := s.bounded(ctx, many*s.timeout)
+	defer done()
 	tx, err := conn.Begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = tx.Rollback(ctx) }() // where it fails the connection is closed
+	if s.accepts != nil {
+		if err := s.admitted(ctx, tx); err != nil {
+			return err
+		}
+	}
 	args := []any{pgx.QueryExecModeExec}
 	for _, p := range params {
 		args = append(args, string(p))
 	}
-	if _, err := tx.Exec(ctx, "DECLARE cdc_viewlet_keys NO SCROLL CURSOR FOR "+sql, args...); err != nil {
+	if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = "+milliseconds(many*s.timeout)); err != nil {
 		return err
 	}
-	for {
-		keys, rows, err := db.fetch(ctx, tx, name, width)
-		if err == nil && len(keys) > 0 {
-			err = yield(keys)
-		}
-		if err != nil || rows < pieceSize {
-			return err
-		}
+	if _, err := tx.Exec(ctx, "DECLARE cdc_viewlet_keys NO SCROLL CURSOR WITH HOLD FOR "+sql, args...); err != nil {
+		return err
 	}
+	return tx.Commit(ctx)
 }
 
-func (db *Database) fetch(ctx context.Context, tx pgx.Tx, name string, width int) (keys []viewlet.Key, rows int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, db.timeout+silence)
-	defer cancel()
-	result, err := tx.Query(ctx, "FETCH "+strconv.Itoa(pieceSize)+" FROM cdc_viewlet_keys", pgx.QueryExecModeExec, pgx.QueryResultFormats{pgx.TextFormatCode})
+// admitted asks whether the server may be read where it stands.
+func (s server) admitted(ctx context.Context, tx pgx.Tx) error {
+	result := tx.Conn().PgConn().ExecParams(ctx, positionSQL, nil, nil, nil, textFormat).Read()
+	if result.Err != nil {
+		return result.Err
+	}
+	at, err := parsePlace(result.Rows[0])
+	if err != nil {
+		return err
+	}
+	return s.accepts(at)
+}
+
+func (s server) fetch(ctx context.Context, conn *pgxpool.Conn, name string, width int) (keys []viewlet.Key, rows int, err error) {
+	ctx, done := s.bounded(ctx, s.timeout)
+	defer done()
+	result, err := conn.Query(ctx, "FETCH "+strconv.Itoa(pieceSize)+" FROM cdc_viewlet_keys", pgx.QueryExecModeExec, pgx.QueryResultFormats{pgx.TextFormatCode})
 	if err != nil {
 		return nil, 0, err
 	}

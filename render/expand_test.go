@@ -374,3 +374,21 @@ viewlet "every" {
 		t.Errorf("%d connections are open", n)
 	}
 }
+
+// A migration does not wait for all of a viewlet to be rendered, which would wait
+// for the migration.
+func TestExpandHoldsNoLock(t *testing.T) {
+	s := newSite(t, "CREATE TABLE t (id int PRIMARY KEY, n text); INSERT INTO t SELECT i FROM generate_series(1, 5000) i")
+	s.loadSound(whereRules)
+	keys := 0
+	err := s.r.Expand(t.Context(), "v", viewlet.Whole, nil, func(piece []viewlet.Key) error {
+		if keys == 0 {
+			s.exec("SET lock_timeout = '10s'; ALTER TABLE t ADD c int")
+		}
+		keys += len(piece)
+		return nil
+	})
+	if err != nil || keys != 5000 {
+		t.Errorf("%d keys, %v, want 5000", keys, err)
+	}
+}

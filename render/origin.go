@@ -16,12 +16,14 @@ type origin struct {
 }
 
 // Follow has all queries go to the server of that system identifier and
-// timeline (0: any, of a standby that may be promoted), and fail where the URL leads to another. Connections that are open
-// are given up: with several hosts in the URL, one may still lead to the server
-// that was the primary before.
+// timeline (0: any, of a standby that may be promoted), and fail where the URL
+// leads to another. Connections that are open are given up: with several hosts in
+// the URL, one may still lead to the server that was the primary before. What is
+// rendered from beside it is looked at anew before that goes on.
 func (db *Database) Follow(system string, timeline int32) {
 	db.origin.Store(&origin{system, timeline})
 	db.pool.Reset()
+	db.doubt()
 }
 
 // check gives an error when the connection leads elsewhere; nil asks nothing. A

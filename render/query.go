@@ -142,6 +142,8 @@ func (db *Database) prepare(ctx context.Context, q *rules.Query, arg func(int) s
 	sql := before + bound + after
 	var sd *pgconn.StatementDescription
 	err := db.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) (err error) {
+		ctx, done := db.bounded(ctx, db.timeout)
+		defer done()
 		sd, err = conn.Conn().PgConn().Prepare(ctx, "", sql, nil)
 		return err
 	})

@@ -10,7 +10,7 @@ import (
 )
 
 // Snapshot tells which transactions a query that starts now would see.
-func (r *Renderer) Snapshot(ctx context.Context) (viewlet.Snapshot, error) { return r.db.Snapshot(ctx) }
+func (r *Renderer) Snapshot(ctx context.Context) (viewlet.Snapshot, error) { return r.db.Settled(ctx) }
 
 // Render gives one fragment for each of the viewlet's keys, in their order,
 // from one query. What is one key's fault, in its data or in its template, is

@@ -36,10 +36,10 @@ func (ch *chunk) query(ctx context.Context, keys []viewlet.Key) (*found, viewlet
 	if err != nil {
 		return nil, 0, err
 	}
-	f := &found{keys: make([]keyRows, len(keys))}
+	var f *found
 	var lsn viewlet.LSN
 	most := ch.r.mostRows()
-	err = ch.r.db.runAt(ctx, st, params, &lsn, func(row [][]byte) error {
+	each := func(row [][]byte) error {
 		ord, err := strconv.Atoi(string(row[0]))
 		if err != nil || ord < 1 || ord > len(keys) {
 			return fmt.Errorf("read a row of viewlet %s: it is of key %q of %d", ch.c.rules.Name, row[0], len(keys))
@@ -51,6 +51,10 @@ func (ch *chunk) query(ctx context.Context, keys []viewlet.Key) (*found, viewlet
 			return &dataError{fmt.Sprintf("the query gives more than %d bytes of rows; let it return less, or raise --max-fragment", most)}
 		}
 		return nil
+	}
+	err = ch.r.db.read(ctx, func(ctx context.Context, from server) error {
+		f = &found{keys: make([]keyRows, len(keys))}
+		return from.runAt(ctx, st, params, &lsn, each)
 	})
 	if len(params) == 0 { // then one result is that of every key
 		for i := range f.keys {

@@ -35,6 +35,8 @@ func (db *Database) lookUpTypes(ctx context.Context, oids []uint32) error {
 	if len(asked) == 0 {
 		return nil
 	}
+	ctx, done := db.bounded(ctx, db.timeout)
+	defer done()
 	rows, err := db.pool.Query(ctx, typesSQL, asked)
 	if err != nil {
 		return fmt.Errorf("read pg_type: %w", err)

@@ -33,6 +33,13 @@ func parseURL(url string) (*pgconn.Config, error) {
 	return nil, errors.New("parse Postgres URL: " + reason)
 }
 
+// CheckURL says what is wrong with a connection string, and shows nothing that
+// may be a password; nil: nothing.
+func CheckURL(url string) error {
+	_, err := parseURL(url)
+	return err
+}
+
 func cutScheme(url string) (rest string, isURL bool) {
 	for _, scheme := range []string{"postgres://", "postgresql://"} {
 		if rest, found := strings.CutPrefix(url, scheme); found {

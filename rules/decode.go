@@ -52,7 +52,7 @@ func (d *decoder) file(name string, body hcl.Body) {
 
 // schemas are the attributes of each kind of block.
 var schemas = map[string]*hcl.BodySchema{
-	"postgres": schema("", "url slot publication"),
+	"postgres": schema("", "url slot publication render_url render_lag"),
 	"redis":    schema("", "url prefix wait_replicas"),
 	"viewlet":  schema("query", "params template body all timeout rows empty keep on_error derive ignore"),
 	"lookup":   schema("params query", ""),
@@ -139,6 +139,8 @@ var examples = map[string]string{
 	"url":         `env("DATABASE_URL")`,
 	"slot":        `"cdc_viewlet"`,
 	"publication": `"cdc_viewlet"`,
+	"render_url":  `env("RENDER_URL")`,
+	"render_lag":  `"10s"`,
 	"prefix":      `"viewlet:"`,
 	"query":       `"SELECT name FROM products WHERE id = @id"`,
 	"all":         `"SELECT id FROM products"`,

@@ -40,9 +40,9 @@ func (s *Set) WriteDiagnostics(w io.Writer, diags Diagnostics, width uint, color
 }
 
 // Problem makes a diagnostic about an attribute of the viewlet or lookup of
-// that name; with an empty name, attr is postgres.url, postgres.slot,
-// postgres.publication, redis.url or redis.prefix. A block that lacks the
-// attribute is pointed at itself, a derived one at the query that it follows from. An offset of 0 or more is one in bytes into
+// that name; with an empty name, attr is that of a block which has no name, such
+// as postgres.url. A block that lacks the attribute is pointed at itself, a
+// derived one at the query that it follows from. An offset of 0 or more is one in bytes into
 // the attribute's value, such as a query, and is pointed at in the file as
 // well as can be; -1 means all of it.
 func (s *Set) Problem(name, attr string, offset int, severity Severity, summary, detail string) *Diagnostic {

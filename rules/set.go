@@ -38,7 +38,13 @@ type Set struct {
 }
 
 // Postgres is the postgres block. Empty fields were not given.
-type Postgres struct{ URL, Slot, Publication string }
+type Postgres struct {
+	URL, Slot, Publication string
+	// RenderURL is of a standby to render from, and RenderLag how long it may
+	// take to show what the primary does; zero: the default.
+	RenderURL string
+	RenderLag time.Duration
+}
 
 // Redis is the redis block. Empty fields were not given.
 type Redis struct {

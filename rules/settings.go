@@ -3,6 +3,7 @@ package rules
 import (
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 )
@@ -12,7 +13,15 @@ func (d *decoder) postgres(b *hcl.Block) {
 	if !ok {
 		return
 	}
-	d.Postgres = Postgres{URL: d.given(attrs["url"]), Slot: d.given(attrs["slot"]), Publication: d.given(attrs["publication"])}
+	d.Postgres = Postgres{
+		URL: d.given(attrs["url"]), Slot: d.given(attrs["slot"]), Publication: d.given(attrs["publication"]),
+		RenderURL: d.given(attrs["render_url"]),
+	}
+	if lag, ok := d.duration(attrs["render_lag"]); ok && lag < 100*time.Millisecond {
+		d.Error(attrs["render_lag"].Expr.Range(), "render_lag is too short", "It is how far a standby may be behind, at least \"100ms\". Leave it out for \"10s\".")
+	} else {
+		d.Postgres.RenderLag = lag
+	}
 	if s := d.Postgres.Slot; s != "" && !slotName.MatchString(s) {
 		d.Error(attrs["slot"].Expr.Range(), "Not a slot name", "Postgres takes 1 to 63 lower-case letters, digits and underscores as the name of a replication slot.")
 	}

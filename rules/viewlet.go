@@ -116,21 +116,27 @@ func (d *decoder) query(a *hcl.Attribute, params []string) *Query {
 }
 
 func (d *decoder) timeout(a *hcl.Attribute) time.Duration {
-	if a == nil {
-		return 0
-	}
-	s, ok := d.text(a)
-	if !ok {
-		return 0
-	}
-	t, err := time.ParseDuration(s)
-	switch {
-	case err != nil:
-		d.Error(a.Expr.Range(), "Not a duration", "A timeout is a number with its unit, such as \"90s\", \"10m\" or \"24h\".")
-	case t < time.Second:
+	t, ok := d.duration(a)
+	if ok && t < time.Second {
 		d.Error(a.Expr.Range(), "Timeout is too short", "A timeout is at least \"1s\". Leave it out to keep fragments for ever.")
 	}
 	return t
+}
+
+// duration reads an optional duration.
+func (d *decoder) duration(a *hcl.Attribute) (t time.Duration, ok bool) {
+	if a == nil {
+		return 0, false
+	}
+	s, ok := d.text(a)
+	if !ok {
+		return 0, false
+	}
+	t, err := time.ParseDuration(s)
+	if err != nil {
+		d.Error(a.Expr.Range(), "Not a duration", "A %s is a number with its unit, such as \"90s\", \"10m\" or \"24h\".", a.Name)
+	}
+	return t, err == nil
 }
 
 // template reads what a viewlet's fragments are made with, or gives nil when

@@ -227,6 +227,11 @@ func (l *lane) some(ctx context.Context, b *batch, done *Pass) error {
 	if err := l.p.visible.wait(ctx, b.commit); err != nil {
 		return err
 	}
+	if b.asked && !b.whole { // which takes a look of its own
+		if _, err := l.p.cfg.Render.Snapshot(ctx); err != nil {
+			return err
+		}
+	}
 	var once once
 	if len(b.via) > 0 {
 		once.note(b.keys)

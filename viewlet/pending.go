@@ -13,6 +13,7 @@ type origin struct {
 	commit    LSN       // their transaction, as visibility knows it; zero: none
 	xid       uint32    // its id; zero: none
 	committed time.Time // zero: no transaction
+	asked     bool      // some were asked for beside the source, as of now
 	// then are told when they are served, or cannot be.
 	then []func(error)
 }
@@ -48,7 +49,7 @@ func (h *hold) include(from origin) {
 		h.origin, h.held = from, true
 		return
 	}
-	h.floor, h.commit = min(h.floor, from.floor), from.commit
+	h.floor, h.commit, h.asked = min(h.floor, from.floor), from.commit, h.asked || from.asked
 	h.then = append(h.then, from.then...)
 	if h.committed.IsZero() || (!from.committed.IsZero() && from.committed.Before(h.committed)) {
 		h.committed = from.committed
@@ -75,7 +76,7 @@ func (b *batch) absorb(other batch) {
 		}
 		b.via[via] = append(b.via[via], args...)
 	}
-	b.commit = max(b.commit, other.commit)
+	b.commit, b.asked = max(b.commit, other.commit), b.asked || other.asked
 }
 
 // size is what the batch takes of the pipeline's room.

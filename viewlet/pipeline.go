@@ -31,7 +31,8 @@ type Matcher interface {
 // at once. An error is a *Broken, which no retry of the same query mends, or
 // the world's fault, which goes away.
 type Renderer interface {
-	// Snapshot tells which transactions a query that starts now would see.
+	// Snapshot tells which transactions a query that starts now would see, on
+	// whichever server it runs. It may wait for that.
 	Snapshot(ctx context.Context) (Snapshot, error)
 	// Expand yields the keys that the lookup via names for each of args, or
 	// with Whole every key of the viewlet, in pieces of at most a thousand.
@@ -359,7 +360,7 @@ func (p *Pipeline) Refresh(r Refresh, then ...func(error)) bool {
 
 // now is where a refresh comes from that no change asks for.
 func (p *Pipeline) now(then ...func(error)) origin {
-	return origin{floor: LSN(p.seen.Load()), commit: p.cfg.Start, then: then}
+	return origin{floor: LSN(p.seen.Load()), commit: p.cfg.Start, asked: true, then: then}
 }
 
 // Wait blocks until everything before lsn is in the store and confirmed, or

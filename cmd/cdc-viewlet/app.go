@@ -26,6 +26,7 @@ type app struct {
 
 	config      string
 	postgresURL string
+	renderURL   string
 	redisURL    string
 	logLevel    string
 	logFormat   string
@@ -38,6 +39,7 @@ func (a *app) flags(root *cobra.Command) {
 	f := root.PersistentFlags()
 	f.StringVarP(&a.config, "config", "c", "rules.hcl", "rules file, or a folder of *.hcl and *.hcl.json")
 	f.StringVar(&a.postgresURL, "postgres", "", "Postgres URL (default $DATABASE_URL, then the rules' postgres block)")
+	f.StringVar(&a.renderURL, "render-url", "", "Postgres URL of a standby that run renders from (default $RENDER_URL, then the rules' postgres block)")
 	f.StringVar(&a.redisURL, "redis", "", "Redis URL (default $REDIS_URL, then the rules' redis block)")
 	f.StringVar(&a.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&a.logFormat, "log-format", "text", "text or json")
@@ -180,6 +182,23 @@ func (a *app) openDatabase(ctx context.Context, set *rules.Set) (*render.Databas
 	}
 	_ = conn.Close(ctx) // it was only to see that there is one
 	return render.Connect(ctx, render.Config{URL: cfg.URL, Connections: a.connections, StatementTimeout: a.timeout})
+}
+
+// useStandby has the fragments rendered from a standby, where one is named. It
+// reports whether one is.
+func (a *app) useStandby(ctx context.Context, set *rules.Set, db *render.Database) (bool, error) {
+	url := first(a.renderURL, os.Getenv("RENDER_URL"), set.Postgres.RenderURL)
+	if url == "" {
+		return false, nil
+	}
+	if err := replication.CheckURL(url); err != nil {
+		return false, fmt.Errorf("render_url: %w", err)
+	}
+	return true, db.UseStandby(ctx, render.StandbyConfig{
+		Config: render.Config{URL: url, Connections: a.connections, StatementTimeout: a.timeout},
+		Lag:    set.Postgres.RenderLag,
+		Log:    a.log,
+	})
 }
 
 // openCache opens Redis for writing: one that takes no writes is an error.

@@ -88,8 +88,17 @@ func (a *app) checkDatabase(ctx context.Context, set *rules.Set, lacks *error) (
 	in.diags = append(in.diags, asDiagnostics(in.set, scans)...)
 	err = replication.Preflight(ctx, cfg, in.tables)
 	var problems replication.Problems
-	if errors.As(err, &problems) {
-		*lacks, err = problems, nil
+	if err != nil && !errors.As(err, &problems) {
+		return nil, err
+	}
+	named, err := a.useStandby(ctx, set, db)
+	if named && err == nil {
+		if unfit := db.CheckStandby(ctx); unfit != nil {
+			problems = append(problems, replication.Problem{What: unfit.Error(), Cure: "correct render_url, or leave it out; meanwhile the primary serves"})
+		}
+	}
+	if len(problems) > 0 {
+		*lacks = problems
 	}
 	return in, err
 }

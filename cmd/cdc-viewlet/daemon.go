@@ -213,8 +213,9 @@ func (d *daemon) session(ctx context.Context) error {
 	st.unsettled.Store(len(begin.unpublished) > 0)
 	pipe := viewlet.New(d.pipelineConfig(ed, st, stream.Start))
 	pipe.Expect(begin.committing)
+	notes := newShapeNotes(d.cache)
 	for _, name := range begin.stale {
-		pipe.Refresh(viewlet.Refresh{Key: viewlet.Key{Viewlet: name}, Via: viewlet.Whole})
+		notes.render(pipe, name, begin.shapes[name])
 	}
 	d.app.log.Info("rules in force", "viewlets", len(ed.set.Viewlets), "tables", len(begin.published.tables), "to_render_whole", len(begin.stale))
 	d.hold(pipe)
@@ -229,10 +230,13 @@ func (d *daemon) session(ctx context.Context) error {
 		d.verifyForEver(watching, ed, pipe) // what was yet to be removed would be orphaned
 		return nil
 	})
-	g.Go(func() error { return d.watchTables(watching, ed, begin.published) })
+	g.Go(func() error { return d.watchTables(watching, ed, begin, pipe, notes) })
 	g.Go(func() error { return d.settle(watching, pipe, st, begin) })
+	over := make(chan struct{})
+	g.Go(func() error { return notes.run(ctx, over) })
 	g.Go(func() error {
 		defer stopWatching()
+		defer close(over)
 		return pipe.Run(ctx, stream)
 	})
 	return g.Wait()
@@ -267,12 +271,12 @@ func (d *daemon) open(ctx context.Context, ed *edition) (*replication.Stream, re
 var errTables = errors.New("a table of the rules was dropped or made anew, or its publication was altered")
 
 // watchTables looks now and then whether the rules' tables are the same ones,
-// and still published as they were.
-func (d *daemon) watchTables(ctx context.Context, ed *edition, were published) error {
-	const often = 5 * time.Second
-	tick := time.NewTicker(often)
+// and still published as they were; and has whatever a table refreshes rendered
+// whole when it has another shape, though the stream goes on.
+func (d *daemon) watchTables(ctx context.Context, ed *edition, begin stock, pipe *viewlet.Pipeline, notes *shapeNotes) error {
+	tick := time.NewTicker(tablesEvery)
 	defer tick.Stop()
-	for {
+	for were := begin.shapes; ; {
 		select {
 		case <-ctx.Done():
 			return nil
@@ -282,9 +286,12 @@ func (d *daemon) watchTables(ctx context.Context, ed *edition, were published) e
 		if err != nil {
 			continue // the stream meets it too
 		}
-		if !are.same(were) {
+		if !are.same(begin.published) {
 			return errTables
 		}
+		shapes := are.shapesOf(ed.set)
+		d.renderReshaped(pipe, notes, were, shapes)
+		were = shapes
 	}
 }
 

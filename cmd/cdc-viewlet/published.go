@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cdc-viewlet/cdc-viewlet/replication"
 	"github.com/cdc-viewlet/cdc-viewlet/rules"
@@ -16,12 +18,19 @@ import (
 type published struct {
 	tables []viewlet.Table
 	marks  map[uint32]string // replication.Marks
+	shapes map[uint32]string // replication.Shapes
 }
+
+// tablesEvery is how often is looked at the tables, and tablesTimeout how long a
+// look may take.
+const tablesEvery, tablesTimeout = 5 * time.Second, 30 * time.Second
 
 // publishedNow gives the rules' tables as they are now. One that was dropped
 // since the rules were checked harms only the viewlets that need it.
 func publishedNow(ctx context.Context, ed *edition) (published, error) {
 	var now published
+	ctx, cancel := context.WithTimeout(ctx, tablesTimeout)
+	defer cancel()
 	conn, err := replication.Connect(ctx, ed.cfg)
 	if err != nil {
 		return now, err
@@ -38,7 +47,10 @@ func publishedNow(ctx context.Context, ed *edition) (published, error) {
 			now.tables = append(now.tables, t)
 		}
 	}
-	now.marks, err = replication.Marks(ctx, conn, ed.cfg)
+	if now.marks, err = replication.Marks(ctx, conn, ed.cfg); err != nil {
+		return now, err
+	}
+	now.shapes, err = replication.Shapes(ctx, conn, now.tables)
 	return now, err
 }
 
@@ -54,19 +66,37 @@ func (p published) same(other published) bool {
 // fingerprint of its rules, and of the marks of the tables that refresh it. As
 // long as both stay, every change that it needs was in the stream.
 func (p published) vouch(set *rules.Set) map[string]string {
-	marks := make(map[string][]string)
-	for _, t := range p.tables {
-		for name := range set.RefreshedBy([]viewlet.Table{t}) {
-			marks[name] = append(marks[name], p.marks[t.OID])
-		}
-	}
-	vouched := make(map[string]string, len(set.Viewlets))
-	for _, v := range set.Viewlets {
-		slices.Sort(marks[v.Name])
-		sum := sha256.Sum256([]byte(strings.Join(marks[v.Name], " ")))
-		vouched[v.Name] = set.Fingerprint(v.Name) + marksSign + hex.EncodeToString(sum[:8])
+	vouched := p.sums(set, func(t viewlet.Table) string { return p.marks[t.OID] })
+	for name, sum := range vouched {
+		vouched[name] = set.Fingerprint(name) + marksSign + sum
 	}
 	return vouched
+}
+
+// shapesOf gives, by viewlet, the shape of the tables that refresh it: what
+// their rows depend on and no change in the stream tells.
+func (p published) shapesOf(set *rules.Set) map[string]string {
+	return p.sums(set, func(t viewlet.Table) string {
+		return fmt.Sprintf("%s.%s %d %s", t.Schema, t.Name, t.OID, p.shapes[t.OID])
+	})
+}
+
+// sums gives, by viewlet, a sum of what there is to say of the tables that
+// refresh it.
+func (p published) sums(set *rules.Set, of func(viewlet.Table) string) map[string]string {
+	said := make(map[string][]string)
+	for _, t := range p.tables {
+		for name := range set.RefreshedBy([]viewlet.Table{t}) {
+			said[name] = append(said[name], of(t))
+		}
+	}
+	sums := make(map[string]string, len(set.Viewlets))
+	for _, v := range set.Viewlets {
+		slices.Sort(said[v.Name])
+		sum := sha256.Sum256([]byte(strings.Join(said[v.Name], " ")))
+		sums[v.Name] = hex.EncodeToString(sum[:8])
+	}
+	return sums
 }
 
 // marksSign is between a viewlet's fingerprint and that of the marks.

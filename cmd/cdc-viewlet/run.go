@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/signal"
@@ -11,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
+	"github.com/cdc-viewlet/cdc-viewlet/render"
 	"github.com/cdc-viewlet/cdc-viewlet/replication"
 	"github.com/cdc-viewlet/cdc-viewlet/rules"
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
@@ -63,6 +66,9 @@ func (a *app) run(ctx context.Context, addr, verifyRate, profiles string) error 
 	}
 	defer closeAll()
 	d.verifyRate = limit
+	if err := d.useStandby(ctx); err != nil {
+		return err
+	}
 
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
@@ -90,6 +96,7 @@ func (a *app) run(ctx context.Context, addr, verifyRate, profiles string) error 
 		a.log.Info("serving HTTP", "url", "http://"+listener.Addr().String())
 		g.Go(func() error { return d.server().Run(ctx, listener) })
 	}
+	g.Go(func() error { return d.db.Run(ctx) })
 	if serveProfiles != nil {
 		g.Go(func() error { return serveProfiles(ctx) })
 	}
@@ -140,4 +147,17 @@ func (a *app) warmUpBar() func(viewlet.Status) {
 			finish()
 		}
 	}
+}
+
+// useStandby has the daemon render from a standby, where one is named. Only one
+// of another cluster ends it: any other may be ready later.
+func (d *daemon) useStandby(ctx context.Context) error {
+	named, err := d.app.useStandby(ctx, d.edition().written, d.db)
+	if !named || err != nil {
+		return err
+	}
+	if err := d.db.CheckStandby(ctx); errors.Is(err, render.ErrAnotherCluster) {
+		return fmt.Errorf("%w; correct render_url, or leave it out", err)
+	}
+	return nil
 }

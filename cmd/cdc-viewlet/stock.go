@@ -22,6 +22,7 @@ type stock struct {
 	reached     viewlet.LSN
 	published   published
 	vouched     map[string]string // what the state is to say of each viewlet
+	shapes      map[string]string // and of its tables
 }
 
 // begin publishes the rules' tables, for whoever had the slot until now may have
@@ -56,7 +57,7 @@ func (d *daemon) takeStock(ctx context.Context, ed *edition, stream *replication
 	if err != nil {
 		return stock{}, err
 	}
-	s := stock{published: now, vouched: now.vouch(ed.set)}
+	s := stock{published: now, vouched: now.vouch(ed.set), shapes: now.shapesOf(ed.set)}
 	for name := range state.Fingerprints {
 		if ed.set.Viewlet(name) == nil {
 			s.gone = append(s.gone, name)
@@ -78,7 +79,7 @@ func (d *daemon) takeStock(ctx context.Context, ed *edition, stream *replication
 	}
 	s.reached = state.LSN
 	for _, v := range ed.set.Viewlets {
-		if state.Fingerprints[v.Name] != s.vouched[v.Name] {
+		if state.Fingerprints[v.Name] != s.vouched[v.Name] || state.Shapes[v.Name] != s.shapes[v.Name] {
 			s.stale = append(s.stale, v.Name)
 		}
 	}

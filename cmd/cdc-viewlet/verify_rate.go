@@ -34,12 +34,13 @@ func (d *daemon) verifyForEver(ctx context.Context, ed *edition, pipe *viewlet.P
 	}
 	chunk := int(min(200, max(1, float64(d.verifyRate))))
 	pace := rate.NewLimiter(d.verifyRate, chunk)
+	primary := truth{ed.renderer.OnPrimary(), d.db}
 	drift := &drift{d: d, ed: ed, pipe: pipe}
 	failing := newBackoff()
 	for ctx.Err() == nil {
 		next := time.After(soonest)
 		err := verify.New(verify.Config{
-			Viewlets: viewletsToVerify(ed.set), Truth: truth{ed.renderer, d.db}, Store: d.cache,
+			Viewlets: viewletsToVerify(ed.set), Truth: primary, Store: d.cache,
 			Passed: pipe.Wait, Found: drift.found, Compared: d.metrics.Verified, Pace: pace.WaitN, Chunk: chunk,
 		}).All(ctx)
 		if err == nil {

@@ -1,0 +1,189 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cdc-viewlet/cdc-viewlet/sandbox"
+)
+
+const (
+	takenIn  = `msg="rendering from the standby"`
+	takenOut = `msg="not rendering from the standby, the primary serves"`
+)
+
+// standbyOf starts a standby of the test's own cluster, and gives it as a
+// database with the same name.
+func standbyOf(t testing.TB, db *database) *database {
+	t.Helper()
+	p, err := sandbox.StartPostgres(context.Background(), sandbox.PostgresConfig{StandbyOf: db.Postgres})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	db.pool.Reset() // the primary may have been restarted for the copy
+	return &database{Postgres: p, url: withDatabase(t, p.URL(), db.slot), slot: db.slot}
+}
+
+// tell runs a statement on a server that may have been restarted.
+func (db *database) tell(t testing.TB, sql string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), db.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(t.Context(), sql); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// write changes, moves, makes and deletes rows until stop is closed.
+func (s *site) write(t testing.TB, stop <-chan struct{}) (done <-chan error) {
+	t.Helper()
+	ended := make(chan error, 1)
+	go func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				ended <- nil
+				return
+			default:
+			}
+			_, err := s.db.pool.Exec(context.Background(), fmt.Sprintf(`UPDATE t SET n = 'w%[1]d' WHERE id %% 50 = %[1]d %% 50;
+				DELETE FROM t WHERE id = 1000 + %[1]d %% 20; INSERT INTO t VALUES (1000 + (%[1]d + 7) %% 20, 'i%[1]d') ON CONFLICT DO NOTHING`, i),
+				pgx.QueryExecModeSimpleProtocol)
+			if err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	return ended
+}
+
+// Fragments are rendered from a standby that lags, stops, comes back and is at
+// last promoted, while the primary is written to. Whatever it shows, Redis ends
+// with what the primary has.
+func TestRenderFromStandby(t *testing.T) {
+	t.Parallel()
+	s := smallSite(t, startOwnPostgres(t, sandbox.PostgresConfig{}))
+	writeFiles(t, s.dir, map[string]string{"rules/own.hcl": fmt.Sprintf(
+		"postgres {\n  slot = %q\n  publication = %q\n  render_lag = \"3s\"\n}\n", s.db.slot, s.db.publication)})
+	standby := standbyOf(t, s.db)
+	p := s.run(t, "--render-url", standby.url, "--verify-rate", "300/s")
+	p.says(t, takenIn)
+	// after does something, and waits until the daemon says the words once more.
+	after := func(do func(), words string) {
+		t.Helper()
+		said := func() int { return strings.Count(p.stderr.String(), words) }
+		before := said()
+		do()
+		eventually(t, "it says "+words+" again", func() bool { return said() > before })
+	}
+	start := func() {
+		t.Helper()
+		if err := standby.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stopStandby := func() {
+		t.Helper()
+		if err := standby.Stop(t.Context(), sandbox.Immediate); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop := make(chan struct{})
+	written := s.write(t, stop)
+	agree := func() {
+		t.Helper()
+		close(stop)
+		if err := <-written; err != nil {
+			t.Fatal(err)
+		}
+		quiet(t, s.db)
+		newOracle(t, s.db, s.rules()).agree(t, s.redis)
+		stop = make(chan struct{})
+		written = s.write(t, stop)
+	}
+	agree()
+
+	after(func() { standby.tell(t, "SELECT pg_wal_replay_pause()") }, takenOut)
+	agree()
+	after(func() { standby.tell(t, "SELECT pg_wal_replay_resume()") }, takenIn)
+	agree()
+	after(stopStandby, takenOut)
+	agree()
+	after(start, takenIn)
+	agree()
+	after(func() { standby.tell(t, "SELECT pg_promote(false)") }, takenOut)
+	eventually(t, "the standby is promoted", func() bool {
+		conn, err := pgx.Connect(t.Context(), standby.url)
+		if err != nil {
+			return false
+		}
+		defer conn.Close(context.Background())
+		_, err = conn.Exec(t.Context(), "UPDATE t SET n = 'of another history'")
+		return err == nil
+	})
+	agree()
+	close(stop)
+	if err := <-written; err != nil {
+		t.Fatal(err)
+	}
+	p.stop(t)
+	if said := p.stderr.String(); strings.Contains(said, "was not as Postgres renders it") {
+		t.Errorf("what is rendered from a standby is taken for wrong:\n%s", said)
+	}
+}
+
+// The first rendering of all fragments is done by the standby too.
+func TestWarmUpFromStandby(t *testing.T) {
+	t.Parallel()
+	s := bigSite(t, 20_000)
+	standby := standbyOf(t, s.db)
+	eventually(t, "the standby has the database", func() bool {
+		conn, err := pgx.Connect(t.Context(), standby.url)
+		if err != nil {
+			return false
+		}
+		defer conn.Close(context.Background())
+		var n int
+		err = conn.QueryRow(t.Context(), "SELECT count(*) FROM t").Scan(&n)
+		return err == nil && n == 20_000
+	})
+	writeFiles(t, s.dir, map[string]string{"rules/rules.hcl": strings.Replace(smallRules, "SELECT n", "SELECT n || CASE WHEN pg_is_in_recovery() THEN ' there' ELSE '' END AS n", 1)})
+	p := s.run(t, "--render-url", standby.url)
+	p.says(t, takenIn)
+	there := 0
+	for _, body := range fragments(t, s.redis) {
+		if strings.HasSuffix(body, " there") {
+			there++
+		}
+	}
+	if there < 10_000 {
+		t.Errorf("the standby rendered %d of 20000 fragments, want most of them", there)
+	}
+	p.stop(t)
+}
+
+// A server of another cluster is refused, and nothing is rendered from it.
+func TestRenderFromAnotherCluster(t *testing.T) {
+	t.Parallel()
+	s := smallSite(t, startPostgres(t))
+	other := startOwnPostgres(t, sandbox.PostgresConfig{})
+	for _, verb := range []string{"run", "check"} {
+		p := daemon(t, s.dir, append(environment(s.db, s.redis), "RENDER_URL="+other.url), verb, "-c", s.rules())
+		if code := p.wait(t); code != 1 || !strings.Contains(p.stderr.String(), "of another cluster") {
+			t.Errorf("%s: exit code %d, and it says %s", verb, code, p.stderr.String())
+		}
+	}
+}
