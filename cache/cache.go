@@ -17,11 +17,15 @@ import (
 
 // Config says where the fragments are kept. Only URL must be given.
 type Config struct {
-	// URL is redis://, rediss:// or unix://, with the options that go-redis
-	// reads from its query.
+	// URL is redis://, rediss://, unix://, redis+sentinel://, redis+cluster://
+	// or one of the latter two for TLS, with the options that go-redis reads
+	// from its query.
 	URL string
 	// Prefix begins every key and the channel. Default: "viewlet:".
 	Prefix string
+	// WaitReplicas is how many replicas, of each primary, must have all that
+	// was written before SaveLSN returns. Default: none.
+	WaitReplicas int
 	// GuardTTL is how long a guard outlives the write that it guards: longer
 	// than any render may take. Default: 10 minutes.
 	GuardTTL time.Duration
@@ -34,40 +38,41 @@ type Config struct {
 	Log *slog.Logger
 }
 
-// Cache is the fragments in one Redis. All its methods may be called from
+// Cache is the fragments in one Redis, or Redis Cluster. All its methods may be called from
 // many goroutines, block for no longer than Config.Timeout for each exchange
 // with Redis, and may be called again after an error. An error of Redis or of
 // the way to it is, or wraps, a *Problem.
 type Cache struct {
-	rdb     redis.UniversalClient
-	addr    string // for messages
-	names   names
-	tls     bool
-	cluster bool // a script's keys must share a slot
-	guard   time.Duration
-	timeout time.Duration
-	perCall int // the most fragments in one script call
-	failed  failedSet
-	sweeps  sweeps
-	holder  atomic.Pointer[holder] // as which we took the State; nil: we did not
-	scripts struct{ store, keep, mend, state *redis.Script }
+	rdb      redis.UniversalClient
+	addr     string // for messages
+	names    names
+	tls      bool
+	cluster  bool // a script's keys must share a slot
+	guard    time.Duration
+	timeout  time.Duration
+	replicas int // that must have what SaveLSN notes
+	perCall  int // the most fragments in one script call
+	failed   failedSet
+	sweeps   sweeps
+	holder   atomic.Pointer[holder] // as which we took the State; nil: we did not
+	scripts  struct{ store, keep, mend, state, fail *redis.Script }
 }
 
 // Open connects to Redis and reads which fragments are failed. It writes
 // nothing; Ping tells whether Redis takes writes. The log of the Redis client,
 // which is one for the process, goes to cfg.Log from then on. Close it.
 func Open(ctx context.Context, cfg Config) (*Cache, error) {
-	opts, err := parseURL(cfg.URL)
+	at, err := parseURL(cfg.URL)
 	if err != nil {
 		return nil, fmt.Errorf("open cache: %w", err)
 	}
 	timeout := cmp.Or(cfg.Timeout, 10*time.Second)
 	// The deadline of an exchange bounds them all.
-	opts.DialTimeout = cmp.Or(opts.DialTimeout, timeout)
-	opts.ReadTimeout = cmp.Or(opts.ReadTimeout, timeout)
-	opts.WriteTimeout = cmp.Or(opts.WriteTimeout, timeout)
+	at.DialTimeout = cmp.Or(at.DialTimeout, timeout)
+	at.ReadTimeout = cmp.Or(at.ReadTimeout, timeout)
+	at.WriteTimeout = cmp.Or(at.WriteTimeout, timeout)
 	redis.SetLogger(debugLog{cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))})
-	return connect(ctx, redis.NewClient(opts), opts.Addr, cfg)
+	return connect(ctx, at.client(), at.String(), cfg)
 }
 
 // connect makes a Cache of any kind of client, which it closes on error.
@@ -82,14 +87,17 @@ func connect(ctx context.Context, rdb redis.UniversalClient, addr string, cfg Co
 		guard:   cmp.Or(cfg.GuardTTL, 10*time.Minute),
 		timeout: cmp.Or(cfg.Timeout, 10*time.Second),
 		perCall: 100,
+
+		replicas: cfg.WaitReplicas,
 	}
 	c.scripts.store = redis.NewScript(storeLua)
 	c.scripts.keep = redis.NewScript(keepLua)
 	c.scripts.mend = redis.NewScript(mendLua)
 	c.scripts.state = redis.NewScript(stateLua)
+	c.scripts.fail = redis.NewScript(failLua)
 	err := c.names.check(cluster)
 	if err == nil {
-		err = c.loadFailed(ctx)
+		err = c.recount(ctx)
 	}
 	if err != nil {
 		_ = rdb.Close() // nothing is under way
@@ -101,7 +109,8 @@ func connect(ctx context.Context, rdb redis.UniversalClient, addr string, cfg Co
 // Close closes the connections. What is under way fails.
 func (c *Cache) Close() error { return c.rdb.Close() }
 
-// Addr is where Redis is, for people: host:port or the path of a socket.
+// Addr is where Redis is, for people: host:port, the path of a socket, or the
+// hosts of a URL that has several.
 func (c *Cache) Addr() string { return c.addr }
 
 // RedisKey is the key that holds a fragment: viewlet:product_teaser:42.
@@ -128,9 +137,9 @@ func (c *Cache) Get(ctx context.Context, k viewlet.Key) ([]byte, bool, error) {
 // scripts: it deletes a fragment that does not exist.
 func (c *Cache) Ping(ctx context.Context) error {
 	probe := []viewlet.Fragment{{Key: viewlet.Key{Viewlet: "@probe"}}}
-	err := c.write(ctx, probe, make([]Outcome, 1), always, 0)
+	err := c.write(ctx, probe, make([]Outcome, 1), always, Options{})
 	if err == nil {
-		err = c.unlink(ctx, c.rdb, []string{c.names.guard(probe[0].Key)})
+		err = c.unlink(ctx, []string{c.names.guard(probe[0].Key)})
 	}
 	if err != nil {
 		return fmt.Errorf("ping cache: %w", err)

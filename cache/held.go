@@ -20,7 +20,7 @@ import (
 // least once.
 func (c *Cache) Walk(ctx context.Context, of string, yield func(names []string) error) error {
 	notes := c.names.prefix + "@"
-	err := c.scan(ctx, escapeGlob(c.names.prefix+of)+"*", func(_ redis.Cmdable, found []string) error {
+	err := c.scan(ctx, escapeGlob(c.names.prefix+of)+"*", func(found []string) error {
 		found = slices.DeleteFunc(found, func(key string) bool { return strings.HasPrefix(key, notes) })
 		for i, key := range found {
 			found[i] = strings.TrimPrefix(key, c.names.prefix)

@@ -90,12 +90,10 @@ func TestWalk(t *testing.T) {
 
 func TestFaults(t *testing.T) {
 	c, s := setup(t, Config{})
-	if err := c.Fail(t.Context(), "product_teaser:42", 5, errors.New("division by zero")); err != nil {
-		t.Fatal(err)
-	}
+	must(c.Store(t.Context(), []viewlet.Fragment{broken(t, "product_teaser:42", 5)}, Options{}))(t)
 	must(s.raw.HSet(t.Context(), "viewlet:@failed", "menu:*", "by hand").Result())(t)
 	faults := must(c.Faults(t.Context(), []string{"menu:*", "product_teaser:43", "product_teaser:42"}))(t)
-	if got := fmt.Sprint(faults); got != "[by hand <nil> division by zero]" {
+	if got := fmt.Sprint(faults); got != `[by hand <nil> template "x": divide by zero]` {
 		t.Errorf("got %s", got)
 	}
 }
@@ -189,9 +187,7 @@ func TestMend(t *testing.T) {
 func TestMendForgives(t *testing.T) {
 	c, _ := setup(t, Config{})
 	f := fragment(t, "product_teaser:42", 5, "x")
-	if err := c.Fail(t.Context(), f.Key.String(), 4, errors.New("division by zero")); err != nil {
-		t.Fatal(err)
-	}
+	must(c.Store(t.Context(), []viewlet.Fragment{broken(t, "product_teaser:42", 4)}, Options{}))(t)
 	held := must(c.Held(t.Context(), keys(t, "product_teaser:42")))(t)
 	must(c.Mend(t.Context(), held, []viewlet.Fragment{f}, Options{}))(t)
 	if faults := must(c.Faults(t.Context(), []string{"product_teaser:42"}))(t); faults[0] != nil {

@@ -45,7 +45,7 @@ func (c *Cache) keep(ctx context.Context, keys []viewlet.Key, lsn viewlet.LSN) (
 			call.keys = append(call.keys, c.names.fragment(keys[i]), c.names.guard(keys[i]))
 		}
 	}
-	if err := c.pipeline(ctx, calls, nil); err != nil {
+	if err := c.pipeline(ctx, calls); err != nil {
 		return nil, err
 	}
 	is = make([]bool, len(keys))

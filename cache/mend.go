@@ -31,7 +31,7 @@ func (c *Cache) Mend(ctx context.Context, held, fresh []viewlet.Fragment, o Opti
 	outcomes := make([]Outcome, len(fresh))
 	for start, end := 0, 0; start < len(fresh); start = end {
 		end = pipelineEnd(fresh, start)
-		err := c.pipeline(ctx, calls[start:end], nil)
+		err := c.pipeline(ctx, calls[start:end])
 		if err == nil {
 			err = deal(calls[start:end], func(i int, letter byte) { outcomes[i] = Outcome(letter) })
 		}

@@ -21,6 +21,9 @@ func (n names) guard(k viewlet.Key) string {
 	return n.prefix + "@lsn:{" + n.prefix + k.Viewlet + k.Args + "}"
 }
 
+// wait is a key of no meaning, of which there is one for every slot.
+func (n names) wait(i int) string { return fmt.Sprintf("%s@wait:{%d}", n.prefix, i) }
+
 // pair gives both, in one piece of memory.
 func (n names) pair(k viewlet.Key) (fragment, guard string) {
 	guard = n.guard(k)

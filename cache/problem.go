@@ -38,6 +38,9 @@ func (c *Cache) problem(err error) error {
 
 func (c *Cache) remedy(err error) string {
 	said := err.Error()
+	if strings.Contains(said, "all sentinels specified") {
+		return sentinelRemedy(said)
+	}
 	for _, r := range c.remedies() {
 		for _, sign := range r.signs {
 			if strings.Contains(said, sign) {
@@ -71,6 +74,17 @@ func (c *Cache) remedy(err error) string {
 	return ""
 }
 
+// sentinelRemedy is for when no Sentinel tells where the primary is.
+func sentinelRemedy(said string) string {
+	switch {
+	case strings.Contains(said, "NOAUTH"), strings.Contains(said, "WRONGPASS"), strings.Contains(said, "without any password"):
+		return "give the password of the Sentinels themselves in the URL, ?sentinel_password=..., and ?sentinel_username=... if they have users"
+	case strings.Contains(said, "redis: nil"):
+		return "correct the name of the master in the Redis URL: SENTINEL MASTERS lists those that they know"
+	}
+	return "start a Sentinel there, or correct the Redis URL"
+}
+
 func isTimeout(err error) bool {
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout()
@@ -96,9 +110,11 @@ func (c *Cache) remedies() []remedy {
 		{"it cannot save to disk and so refuses writes: see its log, and its disk", []string{"MISCONF"}},
 		{"a script runs for too long, not one of these: SCRIPT KILL ends it", []string{"BUSY"}},
 		{"start its replicas, or lower min-replicas-to-write", []string{"NOREPLICAS"}},
+		{"start its replicas, or lower wait_replicas in the redis block", []string{errReplicas}},
 		{"see whether its primary is up", []string{"MASTERDOWN"}},
 		{"repair the cluster: CLUSTER INFO tells which slots are missing", []string{"CLUSTERDOWN"}},
-		{"this is a node of a Redis Cluster, which is not served by a redis:// URL", []string{"MOVED ", "CROSSSLOT"}},
+		{"this is a node of a Redis Cluster: write redis+cluster:// instead of redis://", []string{"MOVED ", "CROSSSLOT"}},
+		{"this is no node of a Redis Cluster: write redis:// instead of redis+cluster://", []string{"cluster support disabled"}},
 		{"raise maxclients, or find who holds the connections: CLIENT LIST", []string{"max number of clients"}},
 		{"give it a password, or let it listen on loopback: it is in protected mode", []string{"DENIED"}},
 		{"give a number below its databases setting, after the host in the URL", []string{"DB index is out of range"}},
@@ -112,9 +128,16 @@ func (c *Cache) remedies() []remedy {
 // grant is the command that gives an ACL user what the daemon needs.
 func (c *Cache) grant() string {
 	p := escapeGlob(c.names.prefix)
-	return fmt.Sprintf("ACL SETUSER cdc-viewlet on >PASSWORD ~%s* &%s* %s", p, p, rights)
+	more := ""
+	if c.cluster {
+		more = clusterRights
+	}
+	return fmt.Sprintf("ACL SETUSER cdc-viewlet on >PASSWORD ~%s* &%s* %s", p, p, rights+more)
 }
+
+// clusterRights are for finding out which node has what.
+const clusterRights = " +cluster|slots +command"
 
 // rights are all commands that this package uses, in scripts too.
 const rights = "+eval +evalsha +get +set +del +unlink +exists +pexpire +persist +publish +scan " +
-	"+hget +hset +hdel +hlen +hkeys +hgetall +hscan +hexists +multi +exec +ping +info +subscribe +unsubscribe +select"
+	"+hget +hset +hdel +hgetall +hscan +hexists +multi +exec +ping +echo +info +wait +subscribe +unsubscribe +select"

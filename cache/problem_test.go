@@ -47,7 +47,18 @@ func TestURLMistakes(t *testing.T) {
 		"localhost:6379":                               "no scheme",
 		"user:s3cr3t@localhost":                        "no scheme",
 		"http://u:s3cr3t@localhost":                    `"http"`,
-		"redis+cluster://u:s3cr3t@localhost":           "rediss://",
+		"redis+ring://u:s3cr3t@localhost":              "rediss://",
+		"redis+cluster://u:s3cr3t@":                    "host:port,host:port",
+		"redis+cluster://u:s3cr3t@a:1,,b:2":            "host:port,host:port",
+		"redis+cluster://u:s3cr3t@a:1,b:x":             "host:port,host:port",
+		"redis+cluster://u:s3cr3t@a:1,b:2/3":           "database 0",
+		"redis+cluster://u:12/s3cr3t@a:1,b:2":          "%2F",
+		"redis+cluster://u:12#s3cr3t@a:1,b:2":          "%23",
+		"redis+cluster://u:12?s3cr3t@a:1,b:2":          "%3F",
+		"redis+cluster://u:%zzs3cr3t@a:1,b:2":          "percent-encoded",
+		"redis+sentinel://u:s3cr3t@a:1,b:2":            "/mymaster",
+		"redis+sentinel://u:s3cr3t@a:1/m/shop":         "number of a database",
+		"redis+sentinel://a/m?sentinel_pasword=s3cr3t": "sentinel_pasword",
 		"redis://u:s3cr3t#x@localhost":                 "%23",
 		"redis://u:12#s3cr3t@localhost":                "percent-encoded",
 		"redis://u:12/s3cr3t@localhost":                "%2F",
@@ -88,11 +99,37 @@ func TestURLForms(t *testing.T) {
 			t.Errorf("%s: %v", raw, err)
 			continue
 		}
+		if o.kind != single {
+			t.Errorf("%s: it is taken for more than one", raw)
+		}
 		if got := fmt.Sprintf("%s %s %d %s %s", o.Network, o.Addr, o.DB, o.Username, o.Password); got != want {
 			t.Errorf("%s: got %q, want %q", raw, got, want)
 		}
 		if tls := o.TLSConfig != nil; tls != strings.HasPrefix(raw, "rediss") {
 			t.Errorf("%s: TLS %v", raw, tls)
+		}
+	}
+}
+
+func TestURLFormsOfMany(t *testing.T) {
+	for raw, want := range map[string]string{
+		"redis+sentinel://app:p%2Fw@a:1,b/mymaster/3":               "1 mymaster of a:1,b:26379 3 app p/w  ",
+		"redis+sentinel://a/my%20master?sentinel_password=x%26y":    "1 my master of a:26379 0    x&y",
+		"rediss+sentinel://a,[::1]:7/m?sentinel_username=u&db=2":    "1 m of a:26379,[::1]:7 2   u ",
+		"redis+cluster://app:pw@a:1,b,c:3":                          "2 a:1,b:6379,c:3 0 app pw  ",
+		"rediss+cluster://:pw@a/0?skip_verify=true&read_timeout=3s": "2 a:6379 0  pw  ",
+	} {
+		p, err := parseURL(raw)
+		if err != nil {
+			t.Errorf("%s: %v", raw, err)
+			continue
+		}
+		got := fmt.Sprintf("%d %s %d %s %s %s %s", p.kind, p, p.DB, p.Username, p.Password, p.sentinelUser, p.sentinelPassword)
+		if got != want {
+			t.Errorf("%s: got %q, want %q", raw, got, want)
+		}
+		if tls := p.TLSConfig != nil; tls != strings.HasPrefix(raw, "rediss") || tls && p.TLSConfig.ServerName != "" {
+			t.Errorf("%s: TLS %+v", raw, p.TLSConfig)
 		}
 	}
 }
@@ -104,6 +141,9 @@ func TestUnreachable(t *testing.T) {
 		fmt.Sprintf("redis://u:s3cr3t@127.0.0.1:%d", port): "start Redis there",
 		"unix://u:s3cr3t@" + file:                          "no such socket",
 		"redis://u:s3cr3t@nowhere.invalid":                 "correct the host",
+
+		fmt.Sprintf("redis+sentinel://u:s3cr3t@127.0.0.1:%d/m", port): "start a Sentinel there",
+		fmt.Sprintf("redis+cluster://u:s3cr3t@127.0.0.1:%d", port):    "start Redis there",
 	} {
 		_, err := Open(t.Context(), Config{URL: raw, Timeout: 5 * time.Second})
 		wantProblem(t, err, want)
@@ -237,7 +277,7 @@ func everything(t *testing.T, c *Cache) {
 	must(c.Store(ctx, []viewlet.Fragment{fragment(t, "v:2", 1, "-")}, Options{}))(t)
 	must(c.Keep(ctx, all, 1))(t)
 	must(c.Stale(ctx, all, 1))(t)
-	must(c.Failed(ctx))(t)
+	failures(t, c)
 	must(c.Faults(ctx, []string{"v:1"}))(t)
 	must(c.Absent(ctx, all))(t)
 	must(c.Mend(ctx, must(c.Held(ctx, all))(t), []viewlet.Fragment{fragment(t, "v:1", 1, "a")}, Options{TTL: time.Minute}))(t)
@@ -248,14 +288,17 @@ func everything(t *testing.T, c *Cache) {
 	}
 	for verb, err := range map[string]error{
 		"ping":             c.Ping(ctx),
+		"carry":            c.Carry(ctx, []viewlet.Fragment{fragment(t, "v:1", 1, "a")}),
 		"sweep":            c.Sweep(ctx, "v", func([]viewlet.Key, []string) error { return nil }),
 		"walk":             c.Walk(ctx, "v", func([]string) error { return nil }),
 		"delete orphans":   c.DeleteOrphans(ctx, []string{c.RedisKey(one)}),
 		"save state":       c.SaveState(ctx, State{System: "1"}),
 		"save fingerprint": c.SaveFingerprint(ctx, "v", "x"),
 		"drop fingerprint": c.DropFingerprint(ctx, "v"),
-		"fail":             c.Fail(ctx, "v:*", 1, errors.New("broken")),
-		"unfail":           c.Unfail(ctx, "v:*"),
+		"fail":             c.Fail(ctx, "v", errors.New("broken")),
+		"unfail":           c.Unfail(ctx, "v"),
+		"fail again":       c.FailAgain(ctx, []viewlet.Fragment{broken(t, "v:2", 1)}),
+		"forgive":          c.Forgive(ctx, all),
 		"forget guards":    c.ForgetGuards(ctx),
 	} {
 		if err != nil {
@@ -264,10 +307,8 @@ func everything(t *testing.T, c *Cache) {
 	}
 	must(c.SaveLSN(ctx, 1))(t)
 	must(c.State(ctx))(t)
+	must(c.Due(ctx, "v", time.Now(), nil))(t)
 	must(c.Take(ctx))(t)
-	if err := errors.Join(c.Fail(ctx, "v:*", 1, errors.New("broken")), c.loadFailed(ctx)); err != nil {
-		t.Errorf("load failed: %v", err)
-	}
 }
 
 func TestTLS(t *testing.T) {

@@ -29,7 +29,7 @@ func (c *Cache) Keys(ctx context.Context, name string, yield func([]viewlet.Key)
 
 // DeleteOrphans removes Redis keys that Sweep gave.
 func (c *Cache) DeleteOrphans(ctx context.Context, orphans []string) error {
-	if err := c.unlink(ctx, c.rdb, orphans); err != nil {
+	if err := c.unlink(ctx, orphans); err != nil {
 		return fmt.Errorf("delete orphans %q and %d more: %w", orphans[0], len(orphans)-1, err)
 	}
 	return nil
@@ -39,8 +39,8 @@ func (c *Cache) DeleteOrphans(ctx context.Context, orphans []string) error {
 // lower than those of the one that it took over from: its fragments would be
 // refused until the guards expire.
 func (c *Cache) ForgetGuards(ctx context.Context) error {
-	err := c.scan(ctx, escapeGlob(c.names.prefix+"@lsn:{")+"*", func(node redis.Cmdable, guards []string) error {
-		return c.unlink(ctx, node, guards)
+	err := c.scan(ctx, escapeGlob(c.names.prefix+"@lsn:{")+"*", func(guards []string) error {
+		return c.unlink(ctx, guards)
 	})
 	if err != nil {
 		return fmt.Errorf("forget guards: %w", err)
@@ -51,9 +51,9 @@ func (c *Cache) ForgetGuards(ctx context.Context) error {
 // Clear removes everything under the prefix, and tells how many keys that was.
 func (c *Cache) Clear(ctx context.Context) (int, error) {
 	n := 0
-	err := c.scan(ctx, escapeGlob(c.names.prefix)+"*", func(node redis.Cmdable, keys []string) error {
+	err := c.scan(ctx, escapeGlob(c.names.prefix)+"*", func(keys []string) error {
 		n += len(keys)
-		return c.unlink(ctx, node, keys)
+		return c.unlink(ctx, keys)
 	})
 	if err != nil {
 		return n, fmt.Errorf("clear: %w", err)
@@ -62,9 +62,10 @@ func (c *Cache) Clear(ctx context.Context) (int, error) {
 }
 
 // scan yields the keys that match, sorted and each once, one SCAN at a time
-// and one call at a time, with the node that has them. There may be none.
-func (c *Cache) scan(ctx context.Context, match string, yield func(redis.Cmdable, []string) error) error {
+// and one call at a time. There may be none.
+func (c *Cache) scan(ctx context.Context, match string, yield func([]string) error) error {
 	var one sync.Mutex
+	var stop error // yield's, of whatever node
 	return c.eachNode(ctx, func(node redis.Cmdable) error {
 		for cursor := uint64(0); ; {
 			var found []string
@@ -77,7 +78,10 @@ func (c *Cache) scan(ctx context.Context, match string, yield func(redis.Cmdable
 			}
 			slices.Sort(found)
 			one.Lock()
-			err = yield(node, slices.Compact(found))
+			if stop == nil {
+				stop = yield(slices.Compact(found))
+			}
+			err = stop
 			one.Unlock()
 			if err != nil || cursor == 0 {
 				return err
@@ -95,10 +99,10 @@ func (c *Cache) eachNode(ctx context.Context, fn func(redis.Cmdable) error) erro
 }
 
 // unlink removes keys one by one, for they may be of many slots.
-func (c *Cache) unlink(ctx context.Context, node redis.Cmdable, keys []string) error {
+func (c *Cache) unlink(ctx context.Context, keys []string) error {
 	for piece := range slices.Chunk(keys, pipelineFragments) {
 		err := c.exchange(ctx, func(ctx context.Context) error {
-			_, err := node.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+			_, err := c.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 				for _, k := range piece {
 					pipe.Unlink(ctx, k)
 				}

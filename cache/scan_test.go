@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
@@ -121,63 +120,6 @@ func TestForgetGuards(t *testing.T) {
 	}
 	if s.raw.Exists(t.Context(), "a@lsn:{other}").Val() != 1 {
 		t.Error("somebody else's key is gone")
-	}
-}
-
-// One node of a cluster is as strict as many are about the slots of a script's
-// keys.
-func TestCluster(t *testing.T) {
-	port := fmt.Sprint(freePort(t))
-	s := startServer(t, "--port", port, "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
-	if err := s.raw.ClusterAddSlotsRange(t.Context(), 0, 16383).Err(); err != nil {
-		t.Fatal(err)
-	}
-	healthy := func() bool { return s.raw.Set(t.Context(), "x", "", 0).Err() == nil }
-	if !eventually(t, healthy) {
-		t.Fatal("the cluster does not get ready")
-	}
-	open := func(prefix string) (*Cache, error) {
-		client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:" + port}})
-		return connect(t.Context(), client, "127.0.0.1:"+port, Config{Prefix: prefix})
-	}
-	for _, prefix := range []string{"viewlet:", "{shop}:"} {
-		c := must(open(prefix))(t)
-		var fragments []viewlet.Fragment
-		var all []viewlet.Key
-		for i := range 300 {
-			fragments = append(fragments, fragment(t, fmt.Sprintf("v:%d", i), 5, fmt.Sprint(i)))
-			all = append(all, fragments[i].Key)
-		}
-		for i, o := range must(c.Store(t.Context(), fragments, Options{}))(t) {
-			if o != Written || get(t, c, all[i].String()) != fmt.Sprint(i) {
-				t.Fatalf("%s: got %#v", all[i], o)
-			}
-		}
-		if got := must(c.Keep(t.Context(), append(keys(t, "v:x"), all...), 9))(t); !reflect.DeepEqual(got, all) {
-			t.Errorf("Keep gave %d keys", len(got))
-		}
-		if got := must(c.Stale(t.Context(), append(keys(t, "v:y"), all...), 5))(t); !reflect.DeepEqual(got, keys(t, "v:y")) {
-			t.Errorf("Stale gave %v", got)
-		}
-		if got := allKeys(t, c, "v"); len(got) != len(all) {
-			t.Errorf("Keys gave %d", len(got))
-		}
-		if err := c.SaveState(t.Context(), State{System: "1", Timeline: 1}); err != nil {
-			t.Error(err)
-		}
-		if err := c.ForgetGuards(t.Context()); err != nil {
-			t.Error(err)
-		}
-		if got := must(c.Stale(t.Context(), all, 0))(t); len(got) != len(all) {
-			t.Errorf("%d guards are left", len(all)-len(got))
-		}
-		_ = c.Close()
-	}
-	for _, prefix := range []string{"a{b:", "a}b:", "{}:"} {
-		if c, err := open(prefix); err == nil {
-			t.Errorf("prefix %q is accepted", prefix)
-			_ = c.Close()
-		}
 	}
 }
 

@@ -15,12 +15,13 @@ const scriptBytes = 512 << 10
 
 // call runs a script once, on the fragments that at indexes.
 type call struct {
-	script *redis.Script
-	at     []int
-	size   int
-	keys   []string
-	args   []any
-	reply  *redis.Cmd
+	script  *redis.Script
+	viewlet string // whose fragments they are; empty: of any
+	at      []int
+	size    int
+	keys    []string
+	args    []any
+	reply   *redis.Cmd
 }
 
 // group divides the fragments that indexes names among calls: as many as fit
@@ -45,23 +46,16 @@ func (c *Cache) group(indexes []int, about func(i int) (k viewlet.Key, size int)
 	return calls
 }
 
-// pipeline makes the calls, and notes failures (pairs of name and Failure), in
-// one exchange; in one more if Redis has forgotten the scripts.
-func (c *Cache) pipeline(ctx context.Context, calls []*call, failures []any) error {
+// pipeline makes the calls in one exchange; in one more if Redis has forgotten
+// the scripts.
+func (c *Cache) pipeline(ctx context.Context, calls []*call) error {
 	return c.exchange(ctx, func(ctx context.Context) error {
 		pipe := c.rdb.Pipeline()
 		for _, call := range calls {
 			call.reply = call.script.EvalSha(ctx, pipe, call.keys, call.args...)
 		}
-		var noted *redis.IntCmd
-		if len(failures) > 0 {
-			noted = pipe.HSet(ctx, c.names.failed(), failures...)
-		}
 		// Its error is the first command's; each is looked at below.
 		_, _ = pipe.Exec(ctx)
-		if noted != nil && noted.Err() != nil {
-			return noted.Err()
-		}
 		forgotten := c.rdb.Pipeline()
 		for _, call := range calls {
 			if redis.HasErrorPrefix(call.reply.Err(), "NOSCRIPT") {

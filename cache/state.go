@@ -18,9 +18,9 @@ import (
 var stateLua string
 
 // ErrEmpty says that there is no State in Redis, because nothing was ever
-// written there, or it has lost everything; or that Redis was restarted since
-// the State was read, and may have lost what was written last.
-var ErrEmpty = errors.New("redis holds no state: it is new, was emptied or restarted")
+// written there, or it has lost everything; or that Redis was restarted or
+// failed over since the State was read, and may have lost what was written last.
+var ErrEmpty = errors.New("redis holds no state: it is new, was emptied, restarted or failed over")
 
 // ErrTaken says that somebody else has taken the State since.
 var ErrTaken = errors.New("another daemon has taken the state in redis")
@@ -38,6 +38,11 @@ type State struct {
 	// Shapes tell, by viewlet, of the tables that refresh it what no change
 	// tells, as it was when all its fragments were rendered. Nil: none is noted.
 	Shapes map[string]string
+	// Elsewhere says that another process has it now than the one that it was
+	// written to: Redis was restarted or failed over. What was written last may
+	// be lost, and then the LSN is an older one. In a Cluster that is of any
+	// primary, and the LSN, which is in one of them, does not tell.
+	Elsewhere, Cluster bool
 }
 
 const (
@@ -47,53 +52,55 @@ const (
 
 // State reads the state; when there is none its System is empty.
 func (c *Cache) State(ctx context.Context) (State, error) {
-	var fields map[string]string
-	err := c.exchange(ctx, func(ctx context.Context) (err error) {
-		fields, err = c.rdb.HGetAll(ctx, c.names.state()).Result()
-		return err
-	})
-	return readState(fields, err)
+	runs, err := c.runs(ctx)
+	if err != nil {
+		return State{}, fmt.Errorf("read state: %w", err)
+	}
+	return c.readState(ctx, runs)
 }
 
 // Take is State for who will save it. From then on what others save is refused
 // with ErrTaken, until they take it again: a daemon that hung while another took
 // over its slot knows nothing of what happened since. And what we save is refused
-// if Redis was restarted: a process that begins from a file has lost what was
-// written after it.
+// if Redis was restarted or failed over: a process that begins from a file, or was
+// a replica, may lack what was written last.
 func (c *Cache) Take(ctx context.Context) (State, error) {
 	holder := holder{session: rand.Text()}
-	var fields map[string]string
 	err := c.exchange(ctx, func(ctx context.Context) error {
-		if err := c.rdb.HSet(ctx, c.names.state(), sessionField, holder.session).Err(); err != nil {
-			return err
-		}
-		info, err := c.rdb.Eval(ctx, "return redis.call('INFO', 'server')", []string{c.names.state()}).Text()
-		if err != nil {
-			return err
-		}
-		_, run, _ := strings.Cut(info, "run_id:")
-		holder.run, _, _ = strings.Cut(run, "\r")
-		fields, err = c.rdb.HGetAll(ctx, c.names.state()).Result()
-		return err
+		return c.rdb.HSet(ctx, c.names.state(), sessionField, holder.session).Err()
 	})
+	if err == nil {
+		holder.runs, err = c.runs(ctx)
+	}
+	if err != nil {
+		return State{}, fmt.Errorf("take state: %w", err)
+	}
+	s, err := c.readState(ctx, holder.runs)
 	if err == nil {
 		c.holder.Store(&holder)
 	}
-	return readState(fields, err)
+	return s, err
 }
 
 // holder is who took the state: nobody, while it is zero.
 type holder struct {
 	session string // in the state since
-	run     string // Redis's run_id then
+	runs    runs   // that had the data then, or at the last save
 }
 
 const sessionField = "session"
 
-func readState(fields map[string]string, err error) (State, error) {
-	s := State{Fingerprints: make(map[string]string)}
+// readState reads what is in those runs.
+func (c *Cache) readState(ctx context.Context, in runs) (State, error) {
+	s := State{Fingerprints: make(map[string]string), Cluster: c.cluster}
+	var fields map[string]string
+	err := c.exchange(ctx, func(ctx context.Context) (err error) {
+		fields, err = c.rdb.HGetAll(ctx, c.names.state()).Result()
+		return err
+	})
 	if err == nil && fields["system"] != "" {
 		err = s.decode(fields)
+		s.Elsewhere = !in.include(fields["run"])
 	}
 	if err != nil {
 		return State{}, fmt.Errorf("read state: %w", err)
@@ -165,11 +172,15 @@ func (c *Cache) SaveState(ctx context.Context, s State) error {
 // noted already, and gives what was noted before. If that is less than the caller
 // last saved, Redis has lost writes, such as by a restart from an old file.
 // ErrEmpty, and nothing is written, if it has lost them all; ErrTaken if somebody
-// else took the state.
+// else took the state. With Config.WaitReplicas it is an error when the replicas
+// do not have it, too, within half of the timeout.
 func (c *Cache) SaveLSN(ctx context.Context, lsn viewlet.LSN) (before viewlet.LSN, err error) {
 	was, err := c.setState(ctx, "onward", "lsn", lsn.String())
 	if err == nil {
 		before, err = viewlet.ParseLSN(was)
+	}
+	if err == nil && c.replicas > 0 {
+		err = c.awaitReplicas(ctx)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("save LSN: %w", err)
@@ -209,13 +220,13 @@ func (c *Cache) DropFingerprint(ctx context.Context, name string) error {
 // setState sets fields of the state, the way that state.lua knows by that word,
 // and gives what the first of them was.
 func (c *Cache) setState(ctx context.Context, how string, fields ...any) (before string, err error) {
-	var by holder
-	if took := c.holder.Load(); took != nil {
-		by = *took
+	by, within, err := c.stillHeld(ctx)
+	if err != nil {
+		return "", err
 	}
 	var reply []string
 	err = c.exchange(ctx, func(ctx context.Context) (err error) {
-		args := append([]any{by.run, by.session, how}, fields...)
+		args := append([]any{within, by.runs.String(), by.session, how}, fields...)
 		reply, err = c.scripts.state.Run(ctx, c.rdb, []string{c.names.state()}, args...).StringSlice()
 		return err
 	})

@@ -1,13 +1,15 @@
 -- Sets fields of the state, if it is there and whoever sets them has it.
 --
 -- KEYS: the state.
--- ARGV: the run_id that Redis must have, the session that must have taken the
---       state (both are empty when nobody took it), how, then fields and values.
---       How is field; onward, for an LSN that only rises; or anew, for all of it.
--- The reply is gone when there is no state, or when Redis was restarted; taken
--- when another session has it; else done and the first field's former value.
+-- ARGV: the run_id that Redis must have, or nothing; the run_ids to note, or
+--       nothing; the session that must have taken the state (all are empty when
+--       nobody took it); how, then fields and values. How is field; onward, for
+--       an LSN that only rises; or anew, for all of it.
+-- The reply is gone when there is no state, or when Redis was restarted or failed
+-- over; taken when another session has it; else done and the first field's former
+-- value.
 
-local state, run, session, how = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local state, run, runs, session, how = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
 if run ~= '' and not string.find(redis.call('INFO', 'server'), 'run_id:' .. run, 1, true) then
   return {'gone'}
@@ -32,8 +34,8 @@ local function beyond(a, b)
   return tonumber(aHigh, 16) > tonumber(bHigh, 16)
 end
 
-local before = redis.call('HGET', state, ARGV[4]) or ''
-if how == 'onward' and before ~= '' and beyond(before, ARGV[5]) then
+local before = redis.call('HGET', state, ARGV[5]) or ''
+if how == 'onward' and before ~= '' and beyond(before, ARGV[6]) then
   return {'done', before}
 end
 if how == 'anew' then
@@ -42,7 +44,10 @@ if how == 'anew' then
     redis.call('HSET', state, 'session', session)
   end
 end
-for i = 4, #ARGV, 2 do -- one by one: a thousand viewlets are more than unpack takes
+if runs ~= '' then
+  redis.call('HSET', state, 'run', runs)
+end
+for i = 5, #ARGV, 2 do -- one by one: a thousand viewlets are more than unpack takes
   redis.call('HSET', state, ARGV[i], ARGV[i + 1])
 end
 return {'done', before}

@@ -2,19 +2,15 @@ package cache
 
 import (
 	"errors"
-	"fmt"
 	"reflect"
-	"strings"
 	"testing"
-	"time"
-	"unicode/utf8"
 
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
 )
 
 func TestState(t *testing.T) {
 	c, s := setup(t, Config{})
-	if got := must(c.State(t.Context()))(t); got.System != "" {
+	if got := must(c.Take(t.Context()))(t); got.System != "" {
 		t.Errorf("an empty Redis has %+v", got)
 	}
 	want := State{
@@ -36,6 +32,7 @@ func TestState(t *testing.T) {
 	save()
 	if got := must(s.raw.HGetAll(t.Context(), "viewlet:@state").Result())(t); !reflect.DeepEqual(got, map[string]string{
 		"system": "7388291834", "timeline": "3", "slot": "cdc_viewlet", "database": "shop", "lsn": "16/B374D848", "viewlet:product_teaser": "abc", "shape:product_teaser": "123",
+		"run": must(c.runs(t.Context()))(t).String(), "session": c.holder.Load().session,
 	}) {
 		t.Errorf("Redis has %v", got)
 	}
@@ -137,101 +134,5 @@ func TestLSNOnlyRises(t *testing.T) {
 	}
 	if got := must(c.State(t.Context()))(t).LSN; got != want {
 		t.Errorf("in the end it is %s, want %s", got, want)
-	}
-}
-
-func TestFailures(t *testing.T) {
-	c, s := setup(t, Config{})
-	broken := func(name string, lsn viewlet.LSN) viewlet.Fragment {
-		return viewlet.Fragment{Key: key(t, name), LSN: lsn, Body: []byte("not this"), Err: errors.New(`template "x": divide by zero`)}
-	}
-	names := func(c *Cache) map[string]Failure {
-		t.Helper()
-		return must(c.Failed(t.Context()))(t)
-	}
-	start := time.Now().Add(-time.Second)
-	store(t, c, fragment(t, "v:1", 5, "good"), Options{})
-	got := must(c.Store(t.Context(), []viewlet.Fragment{broken("v:1", 0x16B3748), fragment(t, "v:2", 9, "x"), broken("v:%2A", 9)}, Options{}))(t)
-	if want := []Outcome{Failed, Written, Failed}; !reflect.DeepEqual(got, want) {
-		t.Fatalf("got %#v, want %#v", got, want)
-	}
-	if now := get(t, c, "v:1"); now != "good" {
-		t.Errorf("the last good bytes became %q", now)
-	}
-	f := names(c)["v:1"]
-	if f.Error != `template "x": divide by zero` || f.LSN != 0x16B3748 || f.At.Before(start) || f.At.After(time.Now()) {
-		t.Errorf("got %+v", f)
-	}
-	text := must(s.raw.HGet(t.Context(), "viewlet:@failed", "v:1").Result())(t)
-	if want := `{"error":"template \"x\": divide by zero","lsn":"0/16B3748","at":"`; !strings.HasPrefix(text, want) {
-		t.Errorf("Redis has %s, want %s...", text, want)
-	}
-
-	// Failing leaves no guard: what is as old as the last good may come.
-	if got := store(t, c, fragment(t, "v:1", 5, "good"), Options{}); got != Equal || len(names(c)) != 1 {
-		t.Errorf("got %#v, and then %v", got, names(c))
-	}
-	// A refused one says nothing of the newer.
-	must(c.Store(t.Context(), []viewlet.Fragment{broken("v:1", 6)}, Options{}))(t)
-	if got := store(t, c, fragment(t, "v:1", 4, "old"), Options{}); got != Refused || len(names(c)) != 2 {
-		t.Errorf("got %#v, and then %v", got, names(c))
-	}
-	// One who opens later knows of them, and a reader's miss mends, too.
-	later := s.open(t, Config{})
-	if !fill(t, later, fragment(t, "v:1", 7, "better")) || len(names(later)) != 1 {
-		t.Errorf("a fill left %v", names(later))
-	}
-	if got := store(t, later, fragment(t, "v:%2A", 7, "-"), Options{}); got != Absent || len(names(later)) != 0 {
-		t.Errorf("a deletion gave %#v and left %v", got, names(later))
-	}
-}
-
-func TestFailUnfail(t *testing.T) {
-	c, s := setup(t, Config{})
-	long := strings.Repeat("ä", 5000)
-	if err := c.Fail(t.Context(), "v:*", 3, errors.New(long)); err != nil {
-		t.Fatal(err)
-	}
-	s.raw.HSet(t.Context(), "viewlet:@failed", "other:*", "not JSON")
-	got := must(c.Failed(t.Context()))(t)
-	if e := got["v:*"].Error; len(e) > longestError+3 || !utf8.ValidString(e) || !strings.HasPrefix(long, strings.TrimSuffix(e, "...")) || got["v:*"].LSN != 3 {
-		t.Errorf("got %+v", got["v:*"])
-	}
-	if got["other:*"].Error != "not JSON" {
-		t.Errorf("got %+v", got["other:*"])
-	}
-	if err := c.Unfail(t.Context(), "v:*", "other:*"); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Unfail(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if left := must(c.Failed(t.Context()))(t); len(left) != 0 {
-		t.Errorf("left %v", left)
-	}
-}
-
-// With more failures than are remembered, successes still remove theirs.
-func TestManyFailures(t *testing.T) {
-	c, s := setup(t, Config{})
-	var fragments []viewlet.Fragment
-	for i := range mostFailed + 1 {
-		fragments = append(fragments, viewlet.Fragment{Key: viewlet.NewKey("v", fmt.Sprint(i)), Err: errors.New("broken")})
-	}
-	must(c.Store(t.Context(), fragments, Options{}))(t)
-	for _, which := range []*Cache{c, s.open(t, Config{})} {
-		left := must(which.Failed(t.Context()))(t)
-		mended := fragments[:100]
-		fragments = fragments[100:]
-		for i := range mended {
-			mended[i].Err, mended[i].Body = nil, []byte("x")
-		}
-		must(which.Store(t.Context(), mended, Options{}))(t)
-		if now := must(which.Failed(t.Context()))(t); len(left)-len(now) != 100 {
-			t.Errorf("%d failures became %d", len(left), len(now))
-		}
-	}
-	if n := len(c.failed.names); n > mostFailed {
-		t.Errorf("%d names are remembered", n)
 	}
 }

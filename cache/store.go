@@ -53,6 +53,9 @@ type Options struct {
 	TTL time.Duration
 	// Requested writes only fragments that are in Redis already.
 	Requested bool
+	// DeleteFailed deletes a fragment with an Err, instead of leaving what is
+	// in Redis of it.
+	DeleteFailed bool
 }
 
 // rule says when a fragment is written; the words are store.lua's.
@@ -78,7 +81,7 @@ func (c *Cache) Store(ctx context.Context, fragments []viewlet.Fragment, o Optio
 	}
 	for start, end := 0, 0; start < len(fragments); start = end {
 		end = pipelineEnd(fragments, start)
-		if err := c.write(ctx, fragments[start:end], outcomes[start:end], how, o.TTL); err != nil {
+		if err := c.write(ctx, fragments[start:end], outcomes[start:end], how, o); err != nil {
 			return nil, fmt.Errorf("store %s: %w", span(fragments[start:end]), err)
 		}
 		if err := c.mended(ctx, fragments[start:end], outcomes[start:end]); err != nil {
@@ -97,7 +100,7 @@ func (c *Cache) Fill(ctx context.Context, f viewlet.Fragment, o Options) (stored
 		return false, nil
 	}
 	one, outcomes := []viewlet.Fragment{f}, make([]Outcome, 1)
-	if err := c.write(ctx, one, outcomes, newer, o.TTL); err != nil {
+	if err := c.write(ctx, one, outcomes, newer, o); err != nil {
 		return false, fmt.Errorf("fill %s: %w", f.Key, err)
 	}
 	if err := c.mended(ctx, one, outcomes); err != nil {
@@ -125,31 +128,37 @@ func pipelineEnd(fragments []viewlet.Fragment, start int) int {
 }
 
 // write runs the script on fragments and notes those with an Err, in one pipeline.
-func (c *Cache) write(ctx context.Context, fragments []viewlet.Fragment, outcomes []Outcome, how rule, ttl time.Duration) error {
-	var good []int
-	var failures []any
+func (c *Cache) write(ctx context.Context, fragments []viewlet.Fragment, outcomes []Outcome, how rule, o Options) error {
+	var stored []int
 	for i, f := range fragments {
-		if f.Err == nil {
-			good = append(good, i)
-			continue
+		if f.Err == nil || o.DeleteFailed {
+			stored = append(stored, i)
 		}
-		outcomes[i] = Failed
-		c.failed.add(f.Key.String())
-		failures = append(failures, f.Key.String(), Failure{f.Err.Error(), f.LSN, time.Now()}.encode())
 	}
-	calls, err := c.storeCalls(fragments, good, how, ttl)
-	if err == nil {
-		err = c.pipeline(ctx, calls, failures)
-	}
+	stores, err := c.storeCalls(fragments, stored, how, o.TTL)
 	if err != nil {
 		return err
 	}
-	return deal(calls, func(i int, letter byte) { outcomes[i] = Outcome(letter) })
+	fails := c.failCalls(fragments, note)
+	c.noteFailed(fails, fragments)
+	if err := c.pipeline(ctx, append(stores, fails...)); err != nil {
+		return err
+	}
+	c.countFailed(fails)
+	if err := deal(stores, func(i int, letter byte) { outcomes[i] = Outcome(letter) }); err != nil {
+		return err
+	}
+	for i, f := range fragments {
+		if f.Err != nil {
+			outcomes[i] = Failed
+		}
+	}
+	return nil
 }
 
-// storeCalls makes the script calls for the fragments that good indexes.
-func (c *Cache) storeCalls(fragments []viewlet.Fragment, good []int, how rule, ttl time.Duration) ([]*call, error) {
-	calls := c.group(good, func(i int) (viewlet.Key, int) { return fragments[i].Key, len(fragments[i].Body) })
+// storeCalls makes the script calls for the fragments that at indexes.
+func (c *Cache) storeCalls(fragments []viewlet.Fragment, at []int, how rule, ttl time.Duration) ([]*call, error) {
+	calls := c.group(at, func(i int) (viewlet.Key, int) { return fragments[i].Key, len(fragments[i].Body) })
 	for _, call := range calls {
 		call.script = c.scripts.store
 		call.keys = make([]string, 0, 2*len(call.at))
@@ -158,7 +167,10 @@ func (c *Cache) storeCalls(fragments []viewlet.Fragment, good []int, how rule, t
 		var lsn any                               // most often that of all
 		var of viewlet.LSN
 		for _, i := range call.at {
-			f := &fragments[i]
+			f := fragments[i]
+			if f.Err != nil {
+				f.Body = nil
+			}
 			key, guard := c.names.pair(f.Key)
 			verb := "set"
 			if f.Body == nil {
@@ -169,7 +181,7 @@ func (c *Cache) storeCalls(fragments []viewlet.Fragment, good []int, how rule, t
 			}
 			before := len(news)
 			var err error
-			if news, err = appendAnnouncement(news, f, key); err != nil {
+			if news, err = appendAnnouncement(news, &f, key); err != nil {
 				return nil, err
 			}
 			call.keys = append(call.keys, key, guard)

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
 )
 
@@ -137,7 +135,7 @@ func (c *Cache) scanFor(together []*sweep) error {
 	for _, s := range together {
 		byName[s.name] = append(byName[s.name], s)
 	}
-	return c.scan(context.Background(), escapeGlob(c.names.prefix)+"*", func(_ redis.Cmdable, found []string) error {
+	return c.scan(context.Background(), escapeGlob(c.names.prefix)+"*", func(found []string) error {
 		parts := make(map[string]*part)
 		for _, redisKey := range found {
 			c.sort(redisKey, byName, parts)

@@ -19,7 +19,7 @@ func usage(t *testing.T, d *desk) {
 	dir := d.folder(t, deskRules+"viewlet \"menu\" {\n  query = \"SELECT name FROM categories\"\n}\n"+table("categories", "refresh = menu()"), nil)
 	for _, c := range []struct{ line, says string }{
 		{"rnu", `there is no verb "rnu"; did you mean run?`},
-		{"frobnicate", `there is no verb "frobnicate"; the verbs are check, completion, demo, `},
+		{"frobnicate", `there is no verb "frobnicate"; the verbs are bench, check, completion, demo, `},
 		{"help rnu", `there is no verb "rnu"; did you mean run?`},
 		{"check --ofline", "there is no flag --ofline; did you mean --offline?"},
 		{"--confg rules.hcl check", "there is no flag --confg; did you mean --config?"},

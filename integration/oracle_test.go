@@ -2,12 +2,15 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/cdc-viewlet/cdc-viewlet/render"
 	"github.com/cdc-viewlet/cdc-viewlet/rules"
@@ -89,12 +92,17 @@ func fragments(t testing.TB, r *redisServer) map[string]string {
 		}
 		keys = slices.DeleteFunc(keys, func(k string) bool { return strings.HasPrefix(k, "viewlet:@") })
 		if len(keys) > 0 {
-			bodies, err := r.client.MGet(t.Context(), keys...).Result()
-			if err != nil {
+			bodies, err := r.client.Pipelined(t.Context(), func(pipe redis.Pipeliner) error {
+				for _, k := range keys {
+					pipe.Get(t.Context(), k)
+				}
+				return nil
+			})
+			if err != nil && !errors.Is(err, redis.Nil) {
 				t.Fatal(err)
 			}
 			for i, k := range keys {
-				if body, ok := bodies[i].(string); ok {
+				if body, err := bodies[i].(*redis.StringCmd).Result(); err == nil {
 					found[strings.TrimPrefix(k, "viewlet:")] = body
 				}
 			}
@@ -105,12 +113,16 @@ func fragments(t testing.TB, r *redisServer) map[string]string {
 	}
 }
 
-// agree compares Redis with the truth, which it gives: nothing missing, nothing
-// stale, nothing left over. Nothing may be changing.
-func (o *oracle) agree(t testing.TB, r *redisServer) (want map[string]string) {
+// agree compares Redis, or the servers of a cluster, with the truth, which it
+// gives: nothing missing, nothing stale, nothing left over. Nothing may be
+// changing.
+func (o *oracle) agree(t testing.TB, servers ...*redisServer) (want map[string]string) {
 	t.Helper()
 	want = o.truth(t)
-	got := fragments(t, r)
+	got := map[string]string{}
+	for _, r := range servers {
+		maps.Copy(got, fragments(t, r))
+	}
 	wrong := 0
 	tell := func(format string, args ...any) {
 		if wrong++; wrong <= 10 {

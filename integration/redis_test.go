@@ -28,6 +28,11 @@ func startRedis(t testing.TB, args ...string) *redisServer {
 			t.Error(err)
 		}
 	})
+	return dialRedis(t, r)
+}
+
+func dialRedis(t testing.TB, r *sandbox.Redis) *redisServer {
+	t.Helper()
 	opts, err := redis.ParseURL(r.SocketURL())
 	if err != nil {
 		t.Fatal(err)
@@ -35,6 +40,24 @@ func startRedis(t testing.TB, args ...string) *redisServer {
 	client := redis.NewClient(opts)
 	t.Cleanup(func() { client.Close() })
 	return &redisServer{Redis: r, client: client}
+}
+
+// startRedisGroup starts several that belong together, and end with the test.
+func startRedisGroup(t testing.TB, start func(context.Context) (*sandbox.RedisGroup, error)) (url string, servers []*redisServer) {
+	t.Helper()
+	g, err := start(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, r := range g.Servers {
+		servers = append(servers, dialRedis(t, r))
+	}
+	return g.URL(), servers
 }
 
 // redisGet gives what an app reads, and whether there is anything.

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"cmp"
+	"math/big"
 	"slices"
 	"strings"
 
@@ -52,8 +53,8 @@ func (d *decoder) file(name string, body hcl.Body) {
 // schemas are the attributes of each kind of block.
 var schemas = map[string]*hcl.BodySchema{
 	"postgres": schema("", "url slot publication render_url render_lag"),
-	"redis":    schema("", "url prefix"),
-	"viewlet":  schema("query", "params template body all timeout rows empty keep derive ignore"),
+	"redis":    schema("", "url prefix wait_replicas"),
+	"viewlet":  schema("query", "params template body all timeout rows empty keep on_error derive ignore"),
 	"lookup":   schema("params query", ""),
 	"table":    schema("refresh", "when on"),
 }
@@ -111,7 +112,7 @@ func (d *decoder) constant(e hcl.Expression, want cty.Type, example string) (v c
 	return converted, true
 }
 
-var typeNames = map[cty.Type]string{cty.String: "Text in quotes", cty.Bool: "true or false"}
+var typeNames = map[cty.Type]string{cty.String: "Text in quotes", cty.Bool: "true or false", cty.Number: "A number"}
 
 // given reads an optional string that must not be empty when it is there.
 func (d *decoder) given(a *hcl.Attribute) string {
@@ -148,7 +149,26 @@ var examples = map[string]string{
 	"timeout":     `"10m"`,
 	"empty":       `"delete"`,
 	"keep":        `"all"`,
+	"on_error":    `"keep"`,
 	"ignore":      `"settings"`,
+}
+
+// count reads a whole number; 0 when it is not there.
+func (d *decoder) count(a *hcl.Attribute) int {
+	if a == nil {
+		return 0
+	}
+	v, ok := d.constant(a.Expr, cty.Number, "1")
+	if !ok {
+		return 0
+	}
+	const most = 100
+	if f := v.AsBigFloat(); !f.IsInt() || f.Sign() < 0 || f.Cmp(big.NewFloat(most)) > 0 {
+		d.Error(a.Expr.Range(), "Not a count", "%s is a whole number from 0 to %d.", a.Name, most)
+		return 0
+	}
+	n, _ := v.AsBigFloat().Int64()
+	return int(n)
 }
 
 func (d *decoder) flag(a *hcl.Attribute) bool {

@@ -47,7 +47,11 @@ type Postgres struct {
 }
 
 // Redis is the redis block. Empty fields were not given.
-type Redis struct{ URL, Prefix string }
+type Redis struct {
+	URL, Prefix string
+	// WaitReplicas is how many replicas are to have what is confirmed.
+	WaitReplicas int
+}
 
 // Viewlet is one query and a template.
 type Viewlet struct {
@@ -65,6 +69,10 @@ type Viewlet struct {
 	RenderEmpty bool
 	// Requested keeps only what is in Redis already, instead of every instance.
 	Requested bool
+	// DeleteFailed deletes a fragment that cannot be rendered, instead of
+	// keeping its last good bytes. Left out of a fingerprint where it is false,
+	// so that those from before it are still right.
+	DeleteFailed bool `json:",omitempty"`
 	// Written leaves the viewlet to the rules that are written: none is derived.
 	Written bool `json:"-"`
 	// Ignored are the tables and functions that the query reads and whose changes

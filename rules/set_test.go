@@ -277,6 +277,8 @@ func TestFingerprint(t *testing.T) {
 		"timeout":         {replace("rules.hcl", "10m", "11m"), true, false},
 		"empty":           {replace("rules.hcl", "render", "delete"), true, false},
 		"keep":            {replace("rules.hcl", "requested", "all"), true, false},
+		"on_error":        {replace("rules.hcl", `"requested"`, "\"requested\"\n  on_error = \"delete\""), true, false},
+		"on_error's word": {replace("rules.hcl", `"requested"`, "\"requested\"\n  on_error = \"keep\""), false, false},
 		"rows":            {replace("rules.hcl", "= true", "= false"), false, true},
 		"when":            {replace("rules.hcl", `changed("category_id")`, `changed("id")`), false, true},
 		"argument":        {replace("rules.hcl", "product_teaser(id)", "product_teaser(new.id)"), true, false},

@@ -37,7 +37,7 @@ func (d *decoder) redis(b *hcl.Block) {
 	if !ok {
 		return
 	}
-	d.Redis = Redis{URL: d.given(attrs["url"]), Prefix: d.given(attrs["prefix"])}
+	d.Redis = Redis{URL: d.given(attrs["url"]), Prefix: d.given(attrs["prefix"]), WaitReplicas: d.count(attrs["wait_replicas"])}
 	if strings.ContainsAny(d.Redis.Prefix, "{} \t\r\n\v\f") {
 		d.Error(attrs["prefix"].Expr.Range(), "Bad prefix", "A prefix has no whitespace, and no braces, for they would put every key into one slot of a Redis cluster. Write something like \"viewlet:\".")
 	}

@@ -24,14 +24,15 @@ func (d *decoder) viewlet(file string, b *hcl.Block) {
 	}
 	params, good := d.params(attrs["params"])
 	v := &Viewlet{
-		Name:        b.Labels[0],
-		Params:      params,
-		Timeout:     d.timeout(attrs["timeout"]),
-		Rows:        d.flag(attrs["rows"]),
-		RenderEmpty: d.word(attrs["empty"], "delete", "render") == "render",
-		Requested:   d.word(attrs["keep"], "all", "requested") == "requested",
-		Written:     attrs["derive"] != nil && !d.flag(attrs["derive"]),
-		Ignored:     d.tableNames(attrs["ignore"]),
+		Name:         b.Labels[0],
+		Params:       params,
+		Timeout:      d.timeout(attrs["timeout"]),
+		Rows:         d.flag(attrs["rows"]),
+		RenderEmpty:  d.word(attrs["empty"], "delete", "render") == "render",
+		Requested:    d.word(attrs["keep"], "all", "requested") == "requested",
+		DeleteFailed: d.word(attrs["on_error"], "keep", "delete") == "delete",
+		Written:      attrs["derive"] != nil && !d.flag(attrs["derive"]),
+		Ignored:      d.tableNames(attrs["ignore"]),
 	}
 	// Calls of a viewlet that is wrong itself are still checked against it.
 	d.Viewlets = append(d.Viewlets, v)

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/url"
@@ -23,6 +24,9 @@ type RedisConfig struct {
 	//
 	// https://redis.io/docs/latest/operate/oss_and_stack/management/config/
 	Args []string
+	// Password is asked for by the server; several that belong together have
+	// the same. Empty: a random one.
+	Password string
 }
 
 // Redis is a private Redis (or Valkey), with a random password, on the loopback
@@ -44,7 +48,7 @@ func StartRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Redis{server: server{name: "Redis"}, bin: bin, args: cfg.Args, password: newPassword()}
+	r := &Redis{server: server{name: "Redis"}, bin: bin, args: cfg.Args, password: cmp.Or(cfg.Password, newPassword())}
 	r.spec = r
 	if err := r.open(ctx, cfg.Dir, func(context.Context) error { return nil }); err != nil {
 		return nil, err

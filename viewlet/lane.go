@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,8 @@ type lane struct {
 	broken  atomic.Pointer[Broken]
 	// rendered is how far the last whole rendering came.
 	rendered atomic.Int64
+	// failing is how many of the chunks under way failed at their last try.
+	failing atomic.Int32
 	// still is not nil during a whole rendering.
 	still *standstill
 	stop  <-chan struct{}
@@ -66,6 +69,7 @@ func (l *lane) run(ctx context.Context, stop <-chan struct{}) error {
 			return err
 		}
 		l.pending.done(snap)
+		l.p.outage.works(l.p.log, l.Viewlet)
 		l.p.poke()
 	}
 }
@@ -107,7 +111,9 @@ func (l *lane) serve(ctx context.Context, b *batch) (*Snapshot, error) {
 			l.pending.unpark()
 			*b, snap = l.pending.take(true), nil
 		default:
-			l.p.log.Warn("cannot refresh, retrying", "viewlet", l.Viewlet, "err", err)
+			if l.p.outage.fails(l.Viewlet, err) {
+				l.p.log.Warn("cannot refresh, retrying", "viewlet", l.Viewlet, "err", err)
+			}
 			if !l.pauseFor(ctx, pause()) {
 				return nil, errStopped
 			}
@@ -118,19 +124,25 @@ func (l *lane) serve(ctx context.Context, b *batch) (*Snapshot, error) {
 // park notes in the store that the viewlet is broken, and then lets go of all
 // that it holds: a viewlet that does not work keeps nobody else waiting.
 func (l *lane) park(ctx context.Context, b *batch, cause *Broken) error {
-	if l.broken.Swap(cause) == nil {
+	news := l.broken.Swap(cause) == nil
+	if news {
 		l.p.log.Error("viewlet is broken; it is rendered whole once it works", "viewlet", l.Viewlet, "err", cause)
 	}
 	pause := l.p.cfg.Backoff()
 	for {
 		err := l.p.cfg.Store.Broken(ctx, l.Viewlet, cause)
+		if err == nil && news && l.DeleteFailed {
+			err = l.clear(ctx)
+		}
 		if err == nil {
 			break
 		}
 		if errors.Is(err, ErrForgotten) {
 			return err
 		}
-		l.p.log.Warn("cannot note a broken viewlet, retrying", "viewlet", l.Viewlet, "err", err)
+		if l.p.outage.fails(l.Viewlet, err) {
+			l.p.log.Warn("cannot note a broken viewlet, retrying", "viewlet", l.Viewlet, "err", err)
+		}
 		if !l.pauseFor(ctx, pause()) {
 			return errStopped
 		}
@@ -138,8 +150,24 @@ func (l *lane) park(ctx context.Context, b *batch, cause *Broken) error {
 	l.p.room.give(b.size())
 	*b = batch{}
 	l.pending.park(cause)
+	l.p.outage.works(l.p.log, l.Viewlet)
 	l.p.poke()
 	return nil
+}
+
+// clear deletes all of the viewlet.
+func (l *lane) clear(ctx context.Context) error {
+	snap, err := l.p.cfg.Render.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	return l.p.cfg.Store.Older(ctx, l.Viewlet, math.MaxUint64, func(keys []Key) error {
+		gone := make([]Fragment, len(keys))
+		for i, k := range keys {
+			gone[i] = Fragment{Key: k, LSN: snap.LSN}
+		}
+		return l.p.cfg.Store.Store(ctx, l.Viewlet, gone, &Pass{})
+	})
 }
 
 // pauseFor reports false if the lane is told to stop meanwhile.
@@ -178,8 +206,12 @@ func (l *lane) observed(ctx context.Context, b *batch, done Pass, serve func(con
 		l.p.cfg.Observe(done)
 	}
 	if done.Failed > 0 {
-		l.p.log.Error("fragments cannot be rendered, what is in the cache stays", "viewlet", l.Viewlet,
-			"failed", done.Failed, "key", done.FailedKey.String(), "err", done.FailedErr)
+		facts := []any{"viewlet", l.Viewlet, "failed", done.Failed, "key", done.FailedKey.String(), "err", done.FailedErr}
+		if l.DeleteFailed {
+			l.p.log.Error("fragments cannot be rendered, and are deleted", facts...)
+		} else {
+			l.p.log.Error("fragments cannot be rendered, what is in the cache stays", facts...)
+		}
 	}
 	return err
 }
@@ -275,16 +307,24 @@ func (l *lane) all(ctx context.Context, b *batch, done *Pass) error {
 // away: by the next try the guard may have forgotten what is newer.
 func (l *lane) chunk(ctx context.Context, keys []Key, done *Pass) error {
 	pause := l.p.cfg.Backoff()
+	var failing int32 // 0 or 1
+	defer func() { l.failing.Add(-failing) }()
 	for try := 1; ; try++ {
 		if done.Whole && l.stopping() {
 			return errStopped // a whole viewlet takes too long to be finished
 		}
 		err := l.write(ctx, keys, done)
-		var broken *Broken
-		if err == nil || errors.As(err, &broken) || errors.Is(err, ErrForgotten) || ctx.Err() != nil || try == patience {
+		if err == nil && l.failing.Load() == failing { // no other one fails
+			l.p.outage.works(l.p.log, l.Viewlet)
+		}
+		if err == nil || isBroken(err) || errors.Is(err, ErrForgotten) || ctx.Err() != nil || try == patience {
 			return err
 		}
-		l.p.log.Warn("cannot refresh fragments, retrying", "viewlet", l.Viewlet, "key", keys[0].String(), "keys", len(keys), "err", err)
+		l.failing.Add(1 - failing)
+		failing = 1
+		if l.p.outage.fails(l.Viewlet, err) {
+			l.p.log.Warn("cannot refresh fragments, retrying", "viewlet", l.Viewlet, "key", keys[0].String(), "keys", len(keys), "err", err)
+		}
 		if !l.pauseFor(ctx, pause()) {
 			return errStopped
 		}

@@ -1,6 +1,7 @@
 package viewlet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -36,6 +37,8 @@ type world struct {
 	guard   map[Key]LSN            // beside it
 	owed    map[string]bool        // viewlets noted as broken or never rendered whole
 	broken  map[string]bool        // viewlets whose query fails
+	poison  map[Key]bool           // rows whose fragments cannot be rendered
+	failed  map[Key]bool           // fragments noted as failed
 	reached LSN                    // state in the store
 	slot    LSN                    // confirmed
 	busy    map[Key]bool           // keys being rendered
@@ -60,7 +63,8 @@ func newWorld(seed uint64) *world {
 	w := &world{
 		rnd: rand.New(rand.NewPCG(seed, 0)), faults: true, insert: 1000, reached: 1000, slot: 1000,
 		rows: map[Key]int{}, visible: map[Key]int{}, stored: map[Key]int{}, guard: map[Key]LSN{},
-		owed: map[string]bool{}, broken: map[string]bool{}, busy: map[Key]bool{}, more: make(chan struct{}),
+		owed: map[string]bool{}, broken: map[string]bool{}, busy: map[Key]bool{},
+		poison: map[Key]bool{}, failed: map[Key]bool{}, more: make(chan struct{}),
 	}
 	for _, v := range modelViewlets {
 		w.owed[v] = true
@@ -211,7 +215,7 @@ func (w *world) Confirm(lsn LSN) {
 	w.slot = max(w.slot, lsn)
 	for _, tx := range w.txs {
 		for _, k := range tx.keys {
-			if tx.end <= lsn && w.stored[k] < tx.number && !w.owed[k.Viewlet] {
+			if tx.end <= lsn && w.stored[k] < tx.number && !w.owed[k.Viewlet] && !w.failed[k] {
 				w.never("%v confirmed, but %v shows %d instead of %d", lsn, k, w.stored[k], tx.number)
 			}
 		}
@@ -288,25 +292,15 @@ func (w *world) Render(ctx context.Context, viewlet string, keys []Key) ([]Fragm
 	}
 	w.mu.Lock()
 	lsn := w.insert
-	for _, k := range keys {
-		if w.busy[k] {
-			w.never("%v has two writers", k)
-		}
-		w.busy[k] = true
-	}
 	w.mu.Unlock()
-	defer func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		for _, k := range keys {
-			delete(w.busy, k)
-		}
-	}()
 	time.Sleep(w.between(0, 2*time.Millisecond))
 	w.mu.Lock()
 	fragments := make([]Fragment, len(keys))
 	for i, k := range keys {
 		fragments[i] = Fragment{Key: k, Body: strconv.AppendInt(nil, int64(w.visible[k]), 10), LSN: lsn}
+		if w.poison[k] {
+			fragments[i].Err = errors.New("division by zero")
+		}
 	}
 	w.mu.Unlock()
 	time.Sleep(w.between(0, 5*time.Millisecond))
@@ -320,13 +314,19 @@ func (w *world) Store(ctx context.Context, viewlet string, fragments []Fragment,
 	if w.chance(0.05) {
 		return errors.New("LOADING")
 	}
+	defer w.writing(fragments)()
 	write := func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		for _, f := range fragments {
+			if f.Err != nil {
+				w.failed[f.Key] = true
+				continue
+			}
 			if f.LSN < w.guard[f.Key] {
 				continue
 			}
+			delete(w.failed, f.Key)
 			w.guard[f.Key] = f.LSN
 			w.stored[f.Key], _ = strconv.Atoi(string(f.Body))
 		}
@@ -339,6 +339,62 @@ func (w *world) Store(ctx context.Context, viewlet string, fragments []Fragment,
 		return errors.New("i/o timeout after the write")
 	}
 	return ctx.Err()
+}
+
+// writing sees that no key has two writers.
+func (w *world) writing(fragments []Fragment) (done func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, f := range fragments {
+		if w.busy[f.Key] {
+			w.never("%v has two writers", f.Key)
+		}
+		w.busy[f.Key] = true
+	}
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for _, f := range fragments {
+			delete(w.busy, f.Key)
+		}
+	}
+}
+
+func (w *world) Due(_ context.Context, viewlet string, yield func([]Key) error) (next time.Time, err error) {
+	if w.chance(0.1) {
+		return next, errors.New("LOADING")
+	}
+	w.mu.Lock()
+	var keys []Key
+	for k := range w.failed {
+		if k.Viewlet == viewlet {
+			keys = append(keys, k)
+		}
+	}
+	w.mu.Unlock()
+	if len(keys) == 0 {
+		return next, nil
+	}
+	slices.SortFunc(keys, func(a, b Key) int { return cmp.Compare(a.Args, b.Args) })
+	return time.Now().Add(2 * time.Second), yield(keys)
+}
+
+func (w *world) Still(_ context.Context, fragments []Fragment) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, f := range fragments {
+		if f.Err == nil {
+			w.never("%v fails again without an error", f.Key)
+		}
+	}
+	return nil
+}
+
+func (w *world) Forgive(_ context.Context, keys []Key) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.never("%v are forgiven, of a viewlet that keeps all", keys)
+	return nil
 }
 
 func (w *world) Wanted(_ context.Context, _ string, keys []Key, _ LSN) ([]Key, error) {
@@ -390,7 +446,7 @@ func (w *world) pipeline() *Pipeline {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	cfg := Config{
-		Match: w, Render: w, Store: w, Start: w.slot, MaxPending: 10, Chunk: 3,
+		Match: w, Render: w, Store: w, Failures: w, Start: w.slot, MaxPending: 10, Chunk: 3,
 		Backoff: func() func() time.Duration { return func() time.Duration { return 3 * time.Millisecond } },
 		Log:     slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
@@ -424,6 +480,9 @@ func (w *world) live(t *testing.T) {
 			if v := modelViewlets[w.rnd.IntN(3)]; w.rnd.IntN(12) == 0 {
 				w.broken[v] = !w.broken[v]
 			}
+			if k := NewKey(modelViewlets[w.rnd.IntN(3)], strconv.Itoa(w.rnd.IntN(modelKeys))); w.rnd.IntN(6) == 0 {
+				w.poison[k] = !w.poison[k]
+			}
 			w.mu.Unlock()
 		}
 	}()
@@ -443,6 +502,7 @@ func (w *world) live(t *testing.T) {
 	w.mu.Lock()
 	w.faults = false
 	clear(w.broken)
+	clear(w.poison)
 	end := w.insert
 	w.mu.Unlock()
 	ctx, stop := context.WithCancel(context.Background())
@@ -452,8 +512,16 @@ func (w *world) live(t *testing.T) {
 	if err := p.Wait(ctx, end); err != nil {
 		t.Error(err)
 	}
-	for !p.Status().Warm() {
-		time.Sleep(10 * time.Millisecond)
+	anyFailed := func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return len(w.failed) > 0
+	}
+	for deadline := time.Now().Add(time.Minute); !p.Status().Warm() || anyFailed(); {
+		if time.Sleep(10 * time.Millisecond); time.Now().After(deadline) {
+			w.never("%v are still failed", w.failed)
+			break
+		}
 	}
 	stop()
 	if err := <-ended; err != nil {

@@ -52,7 +52,7 @@ var ErrForgotten = errors.New("the store is not as it was left")
 type Store interface {
 	// Store writes, or with a nil Body deletes, each fragment unless the store
 	// holds a newer one, and counts into pass what it did. A fragment with an
-	// Err is noted as failed, and left as it is.
+	// Err is noted as failed, and left as it is or deleted.
 	Store(ctx context.Context, viewlet string, fragments []Fragment, pass *Pass) error
 	// Wanted gives those of the keys that are in the store. For the others it
 	// notes that nothing older than lsn may be written any more.
@@ -89,12 +89,20 @@ type Broken struct{ Err error }
 func (b *Broken) Error() string { return b.Err.Error() }
 func (b *Broken) Unwrap() error { return b.Err }
 
+func isBroken(err error) bool {
+	var broken *Broken
+	return errors.As(err, &broken)
+}
+
 // Config is what a Pipeline is made of. Those without a default must be given.
 type Config struct {
 	Lanes  []Lane
 	Match  Matcher
 	Render Renderer
 	Store  Store
+
+	// Failures tells which fragments to try again now and then; nil: none.
+	Failures Failures
 
 	// Start is what the source has been confirmed already.
 	Start LSN
@@ -128,6 +136,9 @@ type Lane struct {
 	Viewlet string
 	// Requested renders only what is in the store already.
 	Requested bool
+	// DeleteFailed says that a fragment with an Err is deleted, as the store
+	// does, and so is all of a viewlet that is broken.
+	DeleteFailed bool
 }
 
 // Pipeline carries changes from a Source to a Store: matched, coalesced in one
@@ -140,8 +151,11 @@ type Pipeline struct {
 	room    room
 	visible visibility
 	intake  intake
-	extra   chan struct{} // filled by chunks that are more than one of their lane
-	moved   chan struct{} // a lane let go, or the source moved on
+	outage  outage
+	// retrying is held by the lane that tries failed fragments again.
+	retrying chan struct{}
+	extra    chan struct{} // filled by chunks that are more than one of their lane
+	moved    chan struct{} // a lane let go, or the source moved on
 
 	seen      atomic.Uint64 // the end of what the source has delivered whole
 	confirmed watermark
@@ -167,8 +181,10 @@ func New(cfg Config) *Pipeline {
 		room:  room{max: cfg.MaxPending},
 		extra: make(chan struct{}, cfg.Extra),
 		moved: make(chan struct{}, 1),
+
+		retrying: make(chan struct{}, 1),
 	}
-	p.visible.init(cfg.Render, cfg.Backoff, cfg.Log)
+	p.visible.init(cfg.Render, cfg.Backoff, cfg.Log, &p.outage)
 	p.seen.Store(uint64(cfg.Start))
 	p.confirmed.raise(cfg.Start)
 	for _, c := range cfg.Lanes {
@@ -210,6 +226,11 @@ func (p *Pipeline) Run(ctx context.Context, src Source) error {
 	})
 	watching, endWatch := context.WithCancel(work)
 	g.Go(func() error { return p.visible.run(watching) })
+	if p.cfg.Failures != nil {
+		for _, l := range p.order {
+			g.Go(func() error { l.retry(watching); return nil })
+		}
+	}
 	lanesDone := make(chan struct{})
 	g.Go(func() error {
 		defer close(lanesDone)
@@ -282,11 +303,14 @@ func (p *Pipeline) confirm(ctx context.Context, src Source) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		p.log.Warn("cannot write state, retrying", "lsn", lsn, "err", err)
+		if p.outage.fails("state", err) {
+			p.log.Warn("cannot write state, retrying", "lsn", lsn, "err", err)
+		}
 		if !sleep(ctx, pause()) {
 			return nil
 		}
 	}
+	p.outage.works(p.log, "state")
 	src.Confirm(lsn)
 	p.confirmed.raise(lsn)
 	return nil
@@ -329,9 +353,14 @@ func (p *Pipeline) Expect(xids []uint32) {
 func (p *Pipeline) Refresh(r Refresh, then ...func(error)) bool {
 	l, ok := p.lanes[r.Viewlet]
 	if ok {
-		l.pending.add([]Refresh{r}, origin{floor: LSN(p.seen.Load()), commit: p.cfg.Start, asked: true, then: then})
+		l.pending.add([]Refresh{r}, p.now(then...))
 	}
 	return ok
+}
+
+// now is where a refresh comes from that no change asks for.
+func (p *Pipeline) now(then ...func(error)) origin {
+	return origin{floor: LSN(p.seen.Load()), commit: p.cfg.Start, asked: true, then: then}
 }
 
 // Wait blocks until everything before lsn is in the store and confirmed, or

@@ -69,6 +69,7 @@ type visibility struct {
 	render  Renderer
 	backoff func() func() time.Duration
 	log     *slog.Logger
+	outage  *outage
 	wake    chan struct{}
 
 	mu       sync.Mutex
@@ -84,8 +85,8 @@ type visibility struct {
 // though no pass waits for any of them.
 const expectedMax = 1 << 14
 
-func (v *visibility) init(render Renderer, backoff func() func() time.Duration, log *slog.Logger) {
-	v.render, v.backoff, v.log = render, backoff, log
+func (v *visibility) init(render Renderer, backoff func() func() time.Duration, log *slog.Logger, o *outage) {
+	v.render, v.backoff, v.log, v.outage = render, backoff, log, o
 	v.wake = make(chan struct{}, 1)
 }
 
@@ -164,10 +165,13 @@ func (v *visibility) watch(ctx context.Context) {
 	for pause := soonest; ctx.Err() == nil; {
 		snap, err := v.render.Snapshot(ctx)
 		if err != nil {
-			v.log.Warn("cannot read the snapshot, retrying", "err", err)
+			if v.outage.fails("snapshot", err) {
+				v.log.Warn("cannot read the snapshot, retrying", "err", err)
+			}
 			sleep(ctx, failing())
 			continue
 		}
+		v.outage.works(v.log, "snapshot")
 		if v.settle(snap) {
 			return
 		}

@@ -1,8 +1,10 @@
 package web
 
 import (
+	"fmt"
 	"math"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
@@ -117,7 +119,8 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 	}{true})
 }
 
-// serveReady answers GET /readyz: 200 once what is in the cache can be relied on.
+// serveReady answers GET /readyz: 200 once what is in the cache can be relied
+// on. What cannot be rendered is named, and makes the rest no less ready.
 func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
 	if !allow(w, r, http.MethodGet, http.MethodHead) {
 		return
@@ -130,9 +133,24 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
 		Ready  bool   `json:"ready"`
 		State  State  `json:"state"`
 		Reason string `json:"reason,omitempty"`
-	}{st.State == Streaming, st.State, oneLine(st.Reason)}
+
+		Broken []string `json:"broken,omitempty"`
+		Failed int      `json:"failed,omitempty"`
+	}{Ready: st.State == Streaming, State: st.State, Reason: oneLine(st.Reason)}
+	for _, l := range st.Lanes {
+		if report.Failed += l.Failed; l.Broken {
+			report.Broken = append(report.Broken, l.Viewlet)
+		}
+	}
 	if report.Ready {
-		answer(w, r, http.StatusOK, "ready", report)
+		text := "ready"
+		if len(report.Broken) > 0 {
+			text += "; broken: " + strings.Join(report.Broken, ", ")
+		}
+		if report.Failed > 0 {
+			text += fmt.Sprintf("; failed fragments: %d", report.Failed)
+		}
+		answer(w, r, http.StatusOK, text, report)
 		return
 	}
 	text := string(st.State)

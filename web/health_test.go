@@ -40,6 +40,16 @@ func TestReadiness(t *testing.T) {
 			"warming: 3 of 12 viewlets are rendered", `{"ready":false,"state":"warming","reason":"3 of 12 viewlets are rendered"}`,
 		},
 		{web.Status{State: web.Streaming}, 200, "ready", `{"ready":true,"state":"streaming"}`},
+		{
+			web.Status{State: web.Streaming, Lanes: []web.Lane{
+				{Viewlet: "menu", Broken: true},
+				{Viewlet: "price", Failed: 2},
+				{Viewlet: "stars", Broken: true, Failed: 1},
+				{Viewlet: "stock"},
+			}},
+			200,
+			"ready; broken: menu, stars; failed fragments: 3", `{"ready":true,"state":"streaming","broken":["menu","stars"],"failed":3}`,
+		},
 		{web.Status{State: web.Stopping}, 503, "stopping", `{"ready":false,"state":"stopping"}`},
 	} {
 		b.daemon.now.Store(&step.status)

@@ -221,7 +221,7 @@ func (a *app) readCache(ctx context.Context, set *rules.Set) (*cache.Cache, erro
 		return nil, usagef("no Redis is named: set REDIS_URL, such as redis://localhost:6379, " +
 			"or write redis { url = ... } in the rules, or use --redis")
 	}
-	return cache.Open(ctx, cache.Config{URL: url, Prefix: set.Redis.Prefix, Log: a.log})
+	return cache.Open(ctx, cache.Config{URL: url, Prefix: set.Redis.Prefix, WaitReplicas: set.Redis.WaitReplicas, Log: a.log})
 }
 
 // ended makes of an error that came of ctx's end none: it was asked for.

@@ -341,11 +341,11 @@ func (d *daemon) remove(ctx context.Context, viewlets []string) error {
 
 func (d *daemon) pipelineConfig(ed *edition, st *store, start viewlet.LSN) viewlet.Config {
 	cfg := viewlet.Config{
-		Match: ed.set, Render: ed.renderer, Store: st, Start: start,
+		Match: ed.set, Render: ed.renderer, Store: st, Failures: st, Start: start,
 		Backoff: newBackoff, Observe: d.metrics.Observe, Log: d.app.log,
 	}
 	for _, v := range ed.set.Viewlets {
-		cfg.Lanes = append(cfg.Lanes, viewlet.Lane{Viewlet: v.Name, Requested: v.Requested})
+		cfg.Lanes = append(cfg.Lanes, viewlet.Lane{Viewlet: v.Name, Requested: v.Requested, DeleteFailed: v.DeleteFailed})
 	}
 	return cfg
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -57,7 +59,7 @@ func (a *app) refreshNow(ctx context.Context, v *opened, redis *cache.Cache, ask
 	began := time.Now()
 	var done viewlet.Pass
 	pipe := viewlet.New(viewlet.Config{
-		Lanes: []viewlet.Lane{{Viewlet: ask.Viewlet}}, Start: 1,
+		Lanes: []viewlet.Lane{{Viewlet: ask.Viewlet, DeleteFailed: v.set.Viewlet(ask.Viewlet).DeleteFailed}}, Start: 1,
 		Match: v.set, Render: v.renderer, Store: &store{cache: redis, set: v.set}, Backoff: newBackoff, Log: a.log,
 		Observe: func(p viewlet.Pass) { add(&done, p) },
 	})
@@ -105,18 +107,15 @@ func (a *app) report(ctx context.Context, redis *cache.Cache, ask viewlet.Refres
 	if done.Failed == 0 {
 		return nil
 	}
-	failed, err := redis.Failed(ctx)
+	failed, err := readFailures(ctx, redis, ask.Viewlet)
 	if err != nil {
 		return err
 	}
-	shown := 0
-	for name, why := range failed {
-		if shown++; shown > 5 {
+	for i, name := range slices.Sorted(maps.Keys(failed.first)) {
+		if i == 5 {
 			break
 		}
-		if k, err := viewlet.ParseKey(name); err == nil && k.Viewlet == ask.Viewlet {
-			a.say("%s: %s", name, why.Error)
-		}
+		a.say("%s: %s", name, failed.first[name].Error)
 	}
 	return fmt.Errorf("%s could not be rendered; they are listed in the hash @failed in Redis", count(done.Failed, "fragment"))
 }

@@ -51,7 +51,7 @@ func (a *app) status(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	failed, err := redis.Failed(ctx)
+	failed, err := readFailures(ctx, redis, "")
 	if err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func (a *app) status(ctx context.Context) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	if !healthy || len(failed) > 0 {
+	if !healthy || len(failed.first) > 0 {
 		return errReported
 	}
 	return nil
@@ -105,42 +105,46 @@ func writeRedis(w io.Writer, redis *cache.Cache, state cache.State) {
 	fmt.Fprintf(w, "redis\t%s, fresh as of %v\n", redis.Addr(), state.LSN)
 }
 
-func writeViewlets(w io.Writer, set *rules.Set, state cache.State, failed map[string]cache.Failure) {
+func writeViewlets(w io.Writer, set *rules.Set, state cache.State, failed failures) {
 	fmt.Fprintln(w)
-	failures := map[string]int{}
-	for name := range failed {
-		k, err := viewlet.ParseKey(name)
-		if err == nil {
-			failures[k.Viewlet]++
-		}
-	}
 	for _, v := range set.Viewlets {
-		fmt.Fprintf(w, "%s\t%s\n", v.Name, viewletState(state.Fingerprints[v.Name], set.Fingerprint(v.Name), failures[v.Name]))
+		fmt.Fprintf(w, "%s\t%s\n", v.Name, viewletState(state.Fingerprints[v.Name], set.Fingerprint(v.Name), failed.broken[v.Name], failed.counts[v.Name]))
 	}
-	for i, name := range slices.Sorted(maps.Keys(failed)) {
+	for i, name := range slices.Sorted(maps.Keys(failed.first)) {
 		if i == 0 {
 			fmt.Fprintln(w)
 		}
-		if i == 20 {
-			fmt.Fprintf(w, "failed\tand %d more\n", len(failed)-i)
-			return
-		}
-		fmt.Fprintf(w, "failed\t%s: %s (%s)\n", name, failed[name].Error, failed[name].At.Format("2006-01-02 15:04:05Z07:00"))
+		fmt.Fprintf(w, "failed\t%s: %s (%s)\n", name, failed.first[name].Error, when(failed.first[name]))
+	}
+	if more := failed.all - len(failed.first); more > 0 {
+		fmt.Fprintf(w, "failed\tand %d more\n", more)
 	}
 }
 
-func viewletState(written, wanted string, failures int) string {
+func viewletState(written, wanted string, broken bool, failed int) string {
 	state := "fresh"
 	switch {
+	case broken:
+		state = "broken"
 	case written == "":
 		state = "not rendered whole yet"
 	case !strings.HasPrefix(written, wanted+marksSign):
 		state = "its rules have changed since it was rendered"
 	}
-	if failures > 0 {
-		state += fmt.Sprintf(", %d failed", failures)
+	if failed > 0 {
+		state += fmt.Sprintf(", %d failed", failed)
 	}
 	return state
+}
+
+// when tells since when something fails, and when it was last tried.
+func when(f cache.Failure) string {
+	const form = "2006-01-02 15:04:05Z07:00"
+	since, at := f.Since.Format(form), f.At.Format(form)
+	if since == at {
+		return at
+	}
+	return "since " + since + ", last tried " + at
 }
 
 func bytesBetween(from, to viewlet.LSN) string {

@@ -59,19 +59,21 @@ func (d *daemon) takeStock(ctx context.Context, ed *edition, stream *replication
 	}
 	s := stock{published: now, vouched: now.vouch(ed.set), shapes: now.shapesOf(ed.set)}
 	for name := range state.Fingerprints {
-		if ed.set.Viewlet(name) != nil {
-			continue
+		if ed.set.Viewlet(name) == nil {
+			s.gone = append(s.gone, name)
 		}
-		// Should it come back before all is deleted, nothing of it is good.
-		if err := d.cache.SaveFingerprint(ctx, name, goneFingerprint); err != nil {
-			return stock{}, err
-		}
-		s.gone = append(s.gone, name)
 	}
 	if g := gapBetween(state, stream, made, ed.cfg.Slot, d.db.Name()); g.reason != "" {
 		d.app.log.Info("everything is rendered afresh", "reason", g.reason, "why", g.why)
 		d.metrics.Gap(g.reason)
 		if state, err = d.beginAnew(ctx, ed, state, stream, s.gone); err != nil {
+			return stock{}, err
+		}
+	}
+	// After that: whatever is saved says that Redis is as it is to be.
+	for _, name := range s.gone {
+		// Should it come back before all is deleted, nothing of it is good.
+		if err := d.cache.SaveFingerprint(ctx, name, goneFingerprint); err != nil {
 			return stock{}, err
 		}
 	}
@@ -134,6 +136,10 @@ func gapBetween(state cache.State, stream *replication.Stream, made replication.
 		return gap{"slot_new", "the slot is new"}
 	case state.Slot != slot || state.Database != database:
 		return gap{"other_slot", "redis was filled from another slot or database"}
+	case state.Elsewhere && state.Cluster:
+		return gap{"redis_failover", "redis failed over or was restarted: a primary of the cluster is another one"}
+	case state.Elsewhere && stream.Start > state.LSN:
+		return gap{"redis_behind", fmt.Sprintf("redis failed over or was restarted, and has lost what was written last: the slot is at %v, and redis only at %v", stream.Start, state.LSN)}
 	case stream.Start > state.LSN:
 		return gap{"redis_behind", fmt.Sprintf("the slot is at %v, and redis only at %v: the slot was made anew, or redis restored from a copy", stream.Start, state.LSN)}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/cdc-viewlet/cdc-viewlet/cache"
 	"github.com/cdc-viewlet/cdc-viewlet/rules"
@@ -26,7 +27,7 @@ type store struct {
 
 func (s *store) options(name string) cache.Options {
 	v := s.set.Viewlet(name)
-	return cache.Options{TTL: v.Timeout, Requested: v.Requested}
+	return cache.Options{TTL: v.Timeout, Requested: v.Requested, DeleteFailed: v.DeleteFailed}
 }
 
 // Store is a method of viewlet.Store.
@@ -68,13 +69,19 @@ func (s *store) Older(ctx context.Context, name string, since viewlet.LSN, yield
 // sort keeps the keys with as many arguments as the viewlet has params.
 func (s *store) sort(keys []viewlet.Key, params int) (fit []viewlet.Key, misfit []string) {
 	for _, k := range keys {
-		if args, err := k.Split(nil); err == nil && len(args) == params {
+		if fits(k, params) {
 			fit = append(fit, k)
 		} else {
 			misfit = append(misfit, s.cache.RedisKey(k))
 		}
 	}
 	return fit, misfit
+}
+
+// fits reports whether the key has as many arguments.
+func fits(k viewlet.Key, params int) bool {
+	args, err := k.Split(nil)
+	return err == nil && len(args) == params
 }
 
 // Whole is a method of viewlet.Store.
@@ -85,7 +92,7 @@ func (s *store) Whole(ctx context.Context, name string) error {
 	if err := s.cache.SaveFingerprint(ctx, name, s.vouched[name]); err != nil {
 		return forgotten(err)
 	}
-	return s.cache.Unfail(ctx, name+":*")
+	return s.cache.Unfail(ctx, name)
 }
 
 // Broken is a method of viewlet.Store.
@@ -96,7 +103,37 @@ func (s *store) Broken(ctx context.Context, name string, cause error) error {
 	if err := s.cache.DropFingerprint(ctx, name); err != nil {
 		return forgotten(err)
 	}
-	return s.cache.Fail(ctx, name+":*", 0, cause)
+	return s.cache.Fail(ctx, name, cause)
+}
+
+// Due is a method of viewlet.Failures. What cannot be a key of the viewlet is
+// forgiven on the way.
+func (s *store) Due(ctx context.Context, name string, yield func([]viewlet.Key) error) (time.Time, error) {
+	params := len(s.set.Viewlet(name).Params)
+	return s.cache.Due(ctx, name, time.Now(), func(keys []viewlet.Key) error {
+		var fit, misfit []viewlet.Key
+		for _, k := range keys {
+			if fits(k, params) {
+				fit = append(fit, k)
+			} else {
+				misfit = append(misfit, k)
+			}
+		}
+		if err := s.cache.Forgive(ctx, misfit); err != nil {
+			return err
+		}
+		return yield(fit)
+	})
+}
+
+// Still is a method of viewlet.Failures.
+func (s *store) Still(ctx context.Context, fragments []viewlet.Fragment) error {
+	return s.cache.FailAgain(ctx, fragments)
+}
+
+// Forgive is a method of viewlet.Failures.
+func (s *store) Forgive(ctx context.Context, keys []viewlet.Key) error {
+	return s.cache.Forgive(ctx, keys)
 }
 
 // Reached is a method of viewlet.Store.
@@ -119,7 +156,7 @@ func (s *store) Reached(ctx context.Context, lsn viewlet.LSN) error {
 func forgotten(err error) error {
 	switch {
 	case errors.Is(err, cache.ErrEmpty):
-		return fmt.Errorf("%w: it was emptied or restarted", viewlet.ErrForgotten)
+		return fmt.Errorf("%w: it was emptied, restarted or failed over", viewlet.ErrForgotten)
 	case errors.Is(err, cache.ErrTaken):
 		return fmt.Errorf("%w: another daemon has taken over", viewlet.ErrForgotten)
 	}
@@ -140,6 +177,13 @@ func removeViewlet(ctx context.Context, c *cache.Cache, name string, lsn viewlet
 		return c.DeleteOrphans(ctx, orphans)
 	})
 	if err != nil {
+		return err
+	}
+	all := time.Now().AddDate(1, 0, 0)
+	if _, err := c.Due(ctx, name, all, func(keys []viewlet.Key) error { return c.Forgive(ctx, keys) }); err != nil {
+		return err
+	}
+	if err := c.Unfail(ctx, name); err != nil {
 		return err
 	}
 	return c.DropFingerprint(ctx, name)
