@@ -73,9 +73,10 @@ func TestFailedFragmentIsTriedAgain(t *testing.T) {
 	works(t, s.db)
 	s.awaits(t, "v:7", "one new7")
 	eventually(t, "it has left the list", func() bool { return !s.failed(t, "v:7") })
-	if code, body := get(t, url+"/readyz"); code != http.StatusOK || body != "ready\n" {
-		t.Errorf("/readyz gives %d %q", code, body)
-	}
+	eventually(t, "the daemon knows", func() bool {
+		code, body := get(t, url+"/readyz")
+		return code == http.StatusOK && body == "ready\n"
+	})
 	p.stop(t)
 }
 

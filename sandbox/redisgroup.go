@@ -100,8 +100,14 @@ func StartRedisCluster(ctx context.Context, primaries int) (*RedisGroup, error) 
 	password := newPassword()
 	g := &RedisGroup{}
 	err := func() error {
+		var buses []string // a port of each for the others; by default one that outgoing connections may have
 		for i := range primaries {
-			r, err := g.start(ctx, password, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+			bus, err := freePort()
+			if err != nil {
+				return err
+			}
+			buses = append(buses, strconv.Itoa(bus))
+			r, err := g.start(ctx, password, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", buses[i])
 			if err != nil {
 				return err
 			}
@@ -112,7 +118,7 @@ func StartRedisCluster(ctx context.Context, primaries int) (*RedisGroup, error) 
 			if _, err := r.Do(ctx, "CLUSTER", "SET-CONFIG-EPOCH", strconv.Itoa(i+1)); err != nil {
 				return err
 			}
-			if _, err := r.Do(ctx, "CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(g.Servers[0].Port())); err != nil {
+			if _, err := r.Do(ctx, "CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(g.Servers[0].Port()), buses[0]); err != nil {
 				return err
 			}
 		}
