@@ -145,7 +145,7 @@ func (d *deriver) unsolved(s *source) {
 	_, missing := d.attempt(d.ways[s], s, d.solved)
 	over, never := d.attempt(d.ways[s], s, everything)
 	limit := Limit{Table: s.table.TableName, Params: d.names(missing)}
-	table := limit.Table.String()
+	table := quoteHCL(TableLabel(limit.Table))
 	switch {
 	case len(never) > 0:
 		limit.Params = d.names(never)
@@ -158,7 +158,7 @@ func (d *deriver) unsolved(s *source) {
 	default:
 		limit.Reason = fmt.Sprintf("A row of %s names %s only through %s, whose own rows do not.", d.called(s), list(limit.Params), d.tablesOf(over))
 	}
-	limit.Remedy = fmt.Sprintf("Write table %q { refresh = ... }, ignore = [%q] where it does not matter, or give the fragments a timeout.", table, table)
+	limit.Remedy = fmt.Sprintf("Write table %s { refresh = ... }, ignore = [%s] where it does not matter, or give the fragments a timeout.", table, table)
 	d.limits.add(limit)
 }
 

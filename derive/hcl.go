@@ -20,7 +20,7 @@ func HCL(rules []Rule) string {
 			b.WriteByte('\n')
 		}
 		fmt.Fprintf(&b, "# derived: %s\n", r.Why)
-		fmt.Fprintf(&b, "table %s {\n", quoteHCL(tableName(r.Table)))
+		fmt.Fprintf(&b, "table %s {\n", quoteHCL(TableLabel(r.Table)))
 		switch {
 		case r.Touched:
 		case r.Every:
@@ -39,8 +39,9 @@ func HCL(rules []Rule) string {
 	return b.String()
 }
 
-// tableName writes a table's name as a table block's label.
-func tableName(n viewlet.TableName) string {
+// TableLabel writes a table's name as rules.hcl has it in a string: with SQL's
+// quotes where it has dots, quotes or blanks.
+func TableLabel(n viewlet.TableName) string {
 	name := labelPart(n.Name)
 	if n.Schema != "" {
 		name = labelPart(n.Schema) + "." + name

@@ -107,7 +107,7 @@ func unseenRemedy(r *Relation) string {
 	if r.Kind == 'm' {
 		return "Send pg_logical_emit_message(true, 'cdc-viewlet', 'NAME:*') in the transaction that refreshes it, or give the fragments a timeout."
 	}
-	return fmt.Sprintf("Give the fragments a timeout, or write ignore = [%q] where it does not matter.", r.TableName)
+	return fmt.Sprintf("Give the fragments a timeout, or write ignore = [%s] where it does not matter.", quoteHCL(TableLabel(r.TableName)))
 }
 
 // expression checks one node of an expression.

@@ -263,3 +263,23 @@ func TestCheckTellsRulesThatNeverFire(t *testing.T) {
 		}
 	}
 }
+
+// A table is named as in a table block, whatever its name has in it.
+func TestPlanOfOddTable(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, startPostgres(t), `CREATE TABLE "odd.table" (id int PRIMARY KEY, x text)`, map[string]string{"rules/rules.hcl": `
+viewlet "odd" {
+  params = ["id"]
+  query  = "SELECT x FROM \"odd.table\" WHERE id = @id"
+}`})
+	for _, name := range []string{`"odd.table"`, `public."odd.table"`} {
+		a := s.types(t, "plan", "--table", name, "--new", `{"id":5}`)
+		if a.ends(t, 0); !strings.HasPrefix(a.stdout, "odd:5 ") {
+			t.Errorf("--table %s gives %q", name, a.stdout)
+		}
+	}
+	a := s.types(t, "plan", "--table", "none", "--new", `{"id":5}`)
+	if a.ends(t, 2); !strings.Contains(a.stderr, `public."odd.table"`) {
+		t.Errorf("it does not say how tables are written: %s", a.stderr)
+	}
+}

@@ -62,7 +62,7 @@ func Alter(ctx context.Context, cfg Config, statements []string) error {
 		_, err := query(ctx, conn, sql)
 		switch {
 		case sqlState(err) == insufficientPrivilege:
-			return Problem{What: fmt.Sprintf("The role may not run %s (%s).", sql, message(err)), Cure: "Let the table's owner run it, as `setup --replica-identity --print` shows it."}
+			return Problem{What: fmt.Sprintf("the role may not run %s (%s)", sql, message(err)), Cure: "Let the table's owner run it, as `setup --replica-identity --print` shows it."}
 		case sqlState(err) == lockNotAvailable:
 			return fmt.Errorf("%s: somebody has held a lock on the table for 5 s; nothing was altered, try again: %w", strings.TrimSuffix(sql, ";"), err)
 		case err != nil:

@@ -33,7 +33,7 @@ func (d *decoder) table(b *hcl.Block) {
 }
 
 func (d *decoder) tableName(label string, at hcl.Range) (name viewlet.TableName, ok bool) {
-	name, err := parseTableName(label)
+	name, err := ParseTableName(label)
 	if err != nil {
 		d.Error(at, "Bad table name", "%q is no name of a table: %s. Write \"products\" or \"shop.products\"; a name that has a dot or a quote itself stands in quotes: \"\\\"odd.name\\\"\".", label, err)
 	}
@@ -79,10 +79,10 @@ func (d *decoder) operations(r *rule.Rule, a *hcl.Attribute) {
 	r.Source = "on " + strings.Join(slices.Sorted(slices.Values(given)), " ")
 }
 
-// parseTableName reads name or schema.name. Names are as the catalog has them,
+// ParseTableName reads name or schema.name. Names are as the catalog has them,
 // upper and lower case included; SQL's quotes are needed for those with a dot
 // or a quote only.
-func parseTableName(label string) (viewlet.TableName, error) {
+func ParseTableName(label string) (viewlet.TableName, error) {
 	var parts []string
 	for rest := label; ; {
 		part, after, err := cutIdentifier(rest)

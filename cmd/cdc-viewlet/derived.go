@@ -150,7 +150,7 @@ func (d *derived) uncovered(v *rules.Viewlet, r *derive.Result) {
 		same := slices.DeleteFunc(slices.Clone(r.Rules), func(o derive.Rule) bool { return o.Table != one.Table })
 		d.problem(v, "derive", "A table is read that no rule is for", fmt.Errorf(
 			"a change of %s does not refresh %s. Leave out derive = false, write ignore = [%q] if that is as it should be, or write:\n\n%s",
-			one.Table, v.Name, one.Table, derive.HCL(same)))
+			one.Table, v.Name, derive.TableLabel(one.Table), derive.HCL(same)))
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/cdc-viewlet/cdc-viewlet/derive"
 	"github.com/cdc-viewlet/cdc-viewlet/render"
 	"github.com/cdc-viewlet/cdc-viewlet/rules"
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
@@ -41,18 +42,18 @@ func (a *app) planChange(ctx context.Context, in *inspection, db *render.Databas
 	return w.Flush()
 }
 
-// table finds one that the rules are about.
+// table finds one that the rules are about, by its name as a table block has it.
 func (in *inspection) table(name string) (*viewlet.Table, error) {
-	schema, bare, qualified := strings.Cut(name, ".")
-	if !qualified {
-		schema, bare = "", name
+	wanted, err := rules.ParseTableName(name)
+	if err != nil {
+		return nil, usagef("--table %s: %v", name, err)
 	}
 	var names []string
 	for i, t := range in.tables {
-		if t.Name == bare && (schema == "" || t.Schema == schema) {
+		if t.Name == wanted.Name && (wanted.Schema == "" || t.Schema == wanted.Schema) {
 			return &in.tables[i], nil
 		}
-		names = append(names, t.Schema+"."+t.Name)
+		names = append(names, derive.TableLabel(viewlet.TableName{Schema: t.Schema, Name: t.Name}))
 	}
 	slices.Sort(names)
 	return nil, usagef("no rule is about a table %q; there are rules about %s", name, strings.Join(names, ", "))
