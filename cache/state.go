@@ -38,6 +38,9 @@ type State struct {
 	// Shapes tell, by viewlet, of the tables that refresh it what no change
 	// tells, as it was when all its fragments were rendered. Nil: none is noted.
 	Shapes map[string]string
+	// Rules tell the rules that were last in force, as they were written; empty:
+	// not known.
+	Rules string
 	// Elsewhere says that another process has it now than the one that it was
 	// written to: Redis was restarted or failed over. What was written last may
 	// be lost, and then the LSN is an older one. In a Cluster that is of any
@@ -48,6 +51,7 @@ type State struct {
 const (
 	fingerprintPrefix = "viewlet:"
 	shapePrefix       = "shape:"
+	rulesField        = "rules"
 )
 
 // State reads the state; when there is none its System is empty.
@@ -109,7 +113,7 @@ func (c *Cache) readState(ctx context.Context, in runs) (State, error) {
 }
 
 func (s *State) decode(fields map[string]string) error {
-	s.System, s.Slot, s.Database = fields["system"], fields["slot"], fields["database"]
+	s.System, s.Slot, s.Database, s.Rules = fields["system"], fields["slot"], fields["database"], fields[rulesField]
 	for field, value := range fields {
 		if name, ok := strings.CutPrefix(field, fingerprintPrefix); ok {
 			s.Fingerprints[name] = value
@@ -162,6 +166,9 @@ func (c *Cache) SaveState(ctx context.Context, s State) error {
 	for name, shape := range s.Shapes {
 		fields = append(fields, shapePrefix+name, shape)
 	}
+	if s.Rules != "" {
+		fields = append(fields, rulesField, s.Rules)
+	}
 	if _, err := c.setState(ctx, "anew", fields...); err != nil {
 		return fmt.Errorf("save state: %w", err)
 	}
@@ -193,6 +200,15 @@ func (c *Cache) SaveLSN(ctx context.Context, lsn viewlet.LSN) (before viewlet.LS
 func (c *Cache) SaveFingerprint(ctx context.Context, name, fingerprint string) error {
 	if _, err := c.setState(ctx, "field", fingerprintPrefix+name, fingerprint); err != nil {
 		return fmt.Errorf("save fingerprint of %s: %w", name, err)
+	}
+	return nil
+}
+
+// SaveRules notes the rules that are in force from now on. ErrEmpty or ErrTaken,
+// and nothing is written, as with SaveLSN.
+func (c *Cache) SaveRules(ctx context.Context, rules string) error {
+	if _, err := c.setState(ctx, "field", rulesField, rules); err != nil {
+		return fmt.Errorf("save rules: %w", err)
 	}
 	return nil
 }

@@ -116,6 +116,42 @@ func TestStateTaken(t *testing.T) {
 	}
 }
 
+// A daemon that hung for longer than a guard lives writes nothing that it had in
+// hand, once another has taken over.
+func TestStoreOfWhoLostTheState(t *testing.T) {
+	old, s := setup(t, Config{})
+	state := State{System: "1", Slot: "s", Database: "d"}
+	late, held := []viewlet.Fragment{fragment(t, "v:1", 5, "late")}, Options{Held: true}
+	take := func(c *Cache) {
+		t.Helper()
+		must(c.Take(t.Context()))(t)
+		if err := c.SaveState(t.Context(), state); err != nil {
+			t.Fatal(err)
+		}
+	}
+	take(old)
+	must(old.Store(t.Context(), late, held))(t)
+	next := s.open(t, Config{})
+	take(next)
+	must(next.Store(t.Context(), []viewlet.Fragment{fragment(t, "v:1", 9, "new")}, held))(t)
+	s.raw.Del(t.Context(), "viewlet:@lsn:{viewlet:v:1}") // as time does
+	if _, err := old.Store(t.Context(), late, held); !errors.Is(err, ErrTaken) {
+		t.Errorf("the old one's Store gave %v, want ErrTaken", err)
+	}
+	if got := get(t, old, "v:1"); got != "new" {
+		t.Errorf("it is %q, want what the next one wrote", got)
+	}
+	s.raw.FlushAll(t.Context())
+	if _, err := next.Store(t.Context(), late, held); !errors.Is(err, ErrEmpty) {
+		t.Errorf("Store after the state is gone gave %v, want ErrEmpty", err)
+	}
+	take(old)
+	must(old.Store(t.Context(), late, held))(t)
+	if err := old.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func second[T any](_ T, err error) error { return err }
 
 // What is in Redis does not become less: a request that was thought lost may

@@ -3,8 +3,12 @@ package cache
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
 )
@@ -56,6 +60,11 @@ type Options struct {
 	// DeleteFailed deletes a fragment with an Err, instead of leaving what is
 	// in Redis of it.
 	DeleteFailed bool
+	// Held writes only as long as we have the State that we took: ErrTaken or
+	// ErrEmpty, and nothing is written, if not. A guard lets in whoever hung for
+	// longer than its life; this does not. In a Cluster it means nothing: the
+	// State is in another slot.
+	Held bool
 }
 
 // rule says when a fragment is written; the words are store.lua's.
@@ -135,14 +144,14 @@ func (c *Cache) write(ctx context.Context, fragments []viewlet.Fragment, outcome
 			stored = append(stored, i)
 		}
 	}
-	stores, err := c.storeCalls(fragments, stored, how, o.TTL)
+	stores, err := c.storeCalls(fragments, stored, how, o)
 	if err != nil {
 		return err
 	}
 	fails := c.failCalls(fragments, note)
 	c.noteFailed(fails, fragments)
 	if err := c.pipeline(ctx, append(stores, fails...)); err != nil {
-		return err
+		return stateless(err)
 	}
 	c.countFailed(fails)
 	if err := deal(stores, func(i int, letter byte) { outcomes[i] = Outcome(letter) }); err != nil {
@@ -157,12 +166,17 @@ func (c *Cache) write(ctx context.Context, fragments []viewlet.Fragment, outcome
 }
 
 // storeCalls makes the script calls for the fragments that at indexes.
-func (c *Cache) storeCalls(fragments []viewlet.Fragment, at []int, how rule, ttl time.Duration) ([]*call, error) {
+func (c *Cache) storeCalls(fragments []viewlet.Fragment, at []int, how rule, o Options) ([]*call, error) {
+	held := c.holder.Load()
 	calls := c.group(at, func(i int) (viewlet.Key, int) { return fragments[i].Key, len(fragments[i].Body) })
 	for _, call := range calls {
 		call.script = c.scripts.store
-		call.keys = make([]string, 0, 2*len(call.at))
-		call.args = append(make([]any, 0, 4+4*len(call.at)), c.guard.Milliseconds(), wholeMilliseconds(ttl), string(how), c.names.channel())
+		call.keys = make([]string, 0, 1+2*len(call.at))
+		session := ""
+		if o.Held && held != nil && !c.cluster {
+			session = held.session
+		}
+		call.args = append(make([]any, 0, 5+4*len(call.at)), c.guard.Milliseconds(), wholeMilliseconds(o.TTL), string(how), c.names.channel(), session)
 		news := make([]byte, 0, 128*len(call.at)) // of all, one behind the other
 		var lsn any                               // most often that of all
 		var of viewlet.LSN
@@ -187,8 +201,25 @@ func (c *Cache) storeCalls(fragments []viewlet.Fragment, at []int, how rule, ttl
 			call.keys = append(call.keys, key, guard)
 			call.args = append(call.args, lsn, verb, f.Body, news[before:])
 		}
+		if session != "" {
+			call.keys = append(call.keys, c.names.state())
+		}
 	}
 	return calls, nil
+}
+
+// stateless makes what store.lua says of a State that is not ours our own error.
+func stateless(err error) error {
+	var said redis.Error
+	switch errors.As(err, &said); {
+	case said == nil:
+		return err
+	case strings.HasPrefix(said.Error(), "TAKEN "):
+		return ErrTaken
+	case strings.HasPrefix(said.Error(), "GONE "):
+		return ErrEmpty
+	}
+	return err
 }
 
 // wholeMilliseconds rounds up: less than a millisecond is not for ever.

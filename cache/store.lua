@@ -1,15 +1,26 @@
 -- Writes or deletes fragments that are not older than what is there.
 --
--- KEYS: for each fragment its key and its guard.
+-- KEYS: for each fragment its key and its guard; the state, if a session follows.
 -- ARGV: the guard's life in ms, the fragments' TTL in ms (0: for ever), the
---       rule, the channel; then for each fragment its LSN, "set" or "del", its
---       body, and the announcement.
--- The reply has one letter for each fragment: see Outcome.
+--       rule, the channel, the session that must have taken the state, or
+--       nothing; then for each fragment its LSN, "set" or "del", its body, and
+--       the announcement.
+-- The reply has one letter for each fragment: see Outcome. Or it is the error
+-- TAKEN when another session has the state, or GONE when there is none.
 --
 -- LSNs are 16 hex digits: they compare as strings, where Lua's numbers would
 -- lose the last bits.
 
-local life, ttl, rule, channel = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local life, ttl, rule, channel, session = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+
+if session ~= '' then
+  local holder = redis.call('HGET', KEYS[#KEYS], 'session')
+  if not holder then
+    return redis.error_reply('GONE the state')
+  elseif holder ~= session then
+    return redis.error_reply('TAKEN the state')
+  end
+end
 
 -- false: no such key; nil: not a string, so not ours, and to be replaced
 local function body_of(key)
@@ -63,8 +74,8 @@ local function visit(key, guard, lsn, verb, body, news)
 end
 
 local outcomes = {}
-for i = 1, #KEYS / 2 do
-  local a = 4 * i
+for i = 1, math.floor(#KEYS / 2) do
+  local a = 4 * i + 1
   outcomes[i] = visit(KEYS[2 * i - 1], KEYS[2 * i], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4])
 end
 return table.concat(outcomes)

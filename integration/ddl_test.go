@@ -116,6 +116,46 @@ func TestTableRenamedAway(t *testing.T) {
 	p.stop(t)
 }
 
+// A daemon that is started again while a table is away goes on for the others,
+// as it would have had it run. Rules that were not in force are refused.
+func TestStartedWhileTableIsAway(t *testing.T) {
+	t.Parallel()
+	s := smallSite(t, startPostgres(t))
+	others := `
+		viewlet "u" {
+		  params = ["id"]
+		  query  = "SELECT n FROM u WHERE id = @id"
+		  all    = "SELECT id FROM u"
+		}
+		viewlet "derived" {
+		  params = ["id"]
+		  query  = "SELECT n FROM t WHERE id = @id"
+		  all    = "SELECT id FROM t"
+		}`
+	writeFiles(t, s.dir, map[string]string{"rules/u.hcl": others})
+	psql(t, s.db, "CREATE TABLE u (id int PRIMARY KEY, n text); INSERT INTO u VALUES (1, 'u1')")
+	p := s.run(t)
+	psql(t, s.db, "ALTER TABLE t RENAME TO away")
+	p.kill()
+	psql(t, s.db, "UPDATE u SET n = 'goes on'")
+	p = s.run(t)
+	p.says(t, `but_not_of="v derived"`)
+	s.awaits(t, "u:1", `{"n":"goes on"}`)
+	psql(t, s.db, "ALTER TABLE away RENAME TO t; UPDATE t SET n = 'back' WHERE id = 2")
+	s.awaits(t, "v:2", "one back")
+	s.awaits(t, "derived:2", `{"n":"back"}`)
+	s.settles(t, "the table is back")
+	psql(t, s.db, "UPDATE t SET n = 'again' WHERE id = 2")
+	s.awaits(t, "derived:2", `{"n":"again"}`)
+	p.stop(t)
+
+	psql(t, s.db, "ALTER TABLE t RENAME TO away")
+	writeFiles(t, s.dir, map[string]string{"rules/u.hcl": strings.Replace(others, "SELECT n FROM u", "SELECT n, id FROM u", 1)})
+	if code := s.start(t).wait(t); code != 1 {
+		t.Errorf("exit code %d for new rules that do not fit, want 1", code)
+	}
+}
+
 const parted = `CREATE TABLE t (id int PRIMARY KEY, n text) PARTITION BY RANGE (id);
 	CREATE TABLE t_0 PARTITION OF t FOR VALUES FROM (0) TO (100);
 	CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (100) TO (200);

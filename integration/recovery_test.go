@@ -1,7 +1,10 @@
 package integration
 
 import (
+	"fmt"
 	"net/http"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -130,5 +133,28 @@ func TestCancelledQuery(t *testing.T) {
 	}
 	quiet(t, s.db)
 	s.want(t, "v:1", "one n1")
+	p.stop(t)
+}
+
+// The walsender is terminated again and again, each time after something was
+// confirmed: what goes on so is taken up at once, and not later and later.
+func TestWalsenderTerminatedAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	s := smallSite(t, startPostgres(t))
+	p := s.run(t)
+	const times = 10
+	for i := range times {
+		psql(t, s.db, "UPDATE t SET n = 'x' || $1 WHERE id = 1", fmt.Sprint(i))
+		quiet(t, s.db)
+		s.want(t, "v:1", fmt.Sprintf("one x%d", i))
+		psql(t, s.db, "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1", s.db.slot)
+		eventually(t, "the session ends", func() bool { return strings.Count(p.stderr.String(), "session ended") > i })
+	}
+	pauses := regexp.MustCompile(`session ended.* in=(\S+)`).FindAllStringSubmatch(p.stderr.String(), -1)
+	for _, pause := range pauses {
+		if d, err := time.ParseDuration(pause[1]); err != nil || d > 500*time.Millisecond {
+			t.Errorf("it pauses for %s, want what it did at first", pause[1])
+		}
+	}
 	p.stop(t)
 }

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -30,6 +32,8 @@ type daemon struct {
 	cache    *cache.Cache
 	metrics  *web.Metrics
 	progress func(viewlet.Status) // told now and then; may be nil
+	// advanced says that the last session has confirmed something.
+	advanced atomic.Bool
 	// verifyRate is how many fragments are verified a second; zero: none.
 	verifyRate rate.Limit
 
@@ -103,7 +107,7 @@ func (d *daemon) sessions(ctx context.Context, reload <-chan struct{}) error {
 		case first && errors.As(err, &lacks):
 			return err
 		}
-		if time.Since(began) > time.Minute {
+		if d.advanced.Swap(false) || time.Since(began) > time.Minute {
 			pause = newBackoff()
 		}
 		if errors.Is(err, replication.ErrUnpublished) {
@@ -239,7 +243,9 @@ func (d *daemon) session(ctx context.Context) error {
 		defer close(over)
 		return pipe.Run(ctx, stream)
 	})
-	return g.Wait()
+	err = g.Wait()
+	d.advanced.Store(pipe.Status().Confirmed > stream.Start)
+	return err
 }
 
 // open makes what is missing of the publication and the slot, and waits until it
@@ -400,7 +406,12 @@ func (d *daemon) watch(ctx context.Context, pipe *viewlet.Pipeline) {
 		}
 	}
 	d.become(web.Streaming, "")
-	d.app.log.Info("ready: every fragment is in Redis", "rendered", rendered(pipe.Status()), "took", time.Since(began).Round(time.Millisecond))
+	status := pipe.Status()
+	facts := []any{"rendered", rendered(status), "took", time.Since(began).Round(time.Millisecond)}
+	if names := broken(status); names != "" {
+		facts = append(facts, "but_not_of", names)
+	}
+	d.app.log.Info("ready: every fragment is in Redis", facts...)
 }
 
 // warm returns when every fragment is in Redis, and that has been told.
@@ -424,6 +435,17 @@ func rendered(s viewlet.Status) (keys int) {
 		keys += l.Rendered
 	}
 	return keys
+}
+
+// broken names the viewlets that cannot be rendered.
+func broken(s viewlet.Status) string {
+	var names []string
+	for _, l := range s.Lanes {
+		if l.Broken != nil {
+			names = append(names, l.Viewlet)
+		}
+	}
+	return strings.Join(names, " ")
 }
 
 func logWarming(log *slog.Logger, s viewlet.Status) {

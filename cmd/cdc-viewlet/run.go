@@ -2,17 +2,22 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
+	"github.com/cdc-viewlet/cdc-viewlet/cache"
 	"github.com/cdc-viewlet/cdc-viewlet/render"
 	"github.com/cdc-viewlet/cdc-viewlet/replication"
 	"github.com/cdc-viewlet/cdc-viewlet/rules"
@@ -118,6 +123,10 @@ func (a *app) openDaemon(ctx context.Context, set *rules.Set) (*daemon, func(), 
 	}
 	closeAll := func() { db.Close(); _ = store.Close() }
 	first, err := a.prepare(ctx, set, db)
+	if errors.Is(err, errReported) && first != nil {
+		first.said = first.diags.Error()
+		err = a.goOn(ctx, store, set)
+	}
 	if err == nil {
 		err = replication.Preflight(ctx, first.cfg, first.tables)
 	}
@@ -129,6 +138,33 @@ func (a *app) openDaemon(ctx context.Context, set *rules.Set) (*daemon, func(), 
 		app: a, db: db, cache: store, current: first,
 		metrics: web.NewMetrics(), progress: a.warmUpBar(), state: web.Starting,
 	}, closeAll, nil
+}
+
+// goOn decides on rules that do not fit the database. Those that were in force
+// already did fit it: the schema has changed since, which would not have ended a
+// daemon that ran, and does not keep the viewlets waiting that still work. New
+// ones are refused, with errReported.
+func (a *app) goOn(ctx context.Context, store *cache.Cache, set *rules.Set) error {
+	state, err := store.State(ctx)
+	if err != nil {
+		return err
+	}
+	if state.Rules != inForce(set) {
+		return errReported
+	}
+	a.log.Error("the schema has changed, and rules do not fit it any more; the other viewlets go on")
+	return nil
+}
+
+// inForce sums up rules as they are written.
+func inForce(set *rules.Set) string {
+	var said []string
+	for _, v := range set.Viewlets {
+		said = append(said, v.Name+" "+set.Fingerprint(v.Name))
+	}
+	slices.Sort(said)
+	sum := sha256.Sum256([]byte(strings.Join(said, " ")))
+	return hex.EncodeToString(sum[:8])
 }
 
 // warmUpBar shows a warm-up on a terminal; nil where there is none.

@@ -20,6 +20,9 @@ func (d *daemon) followSchema(ctx context.Context) *edition {
 		return nil // the stream meets a server that is gone
 	}
 	in, err := d.app.inspect(ctx, ed.written, d.db, ed.cfg, ed.from)
+	if ctx.Err() != nil {
+		return nil // the session has ended
+	}
 	if err != nil {
 		d.app.log.Warn("the schema may have changed, and what follows from it cannot be read yet; trying again", "err", err)
 		return nil

@@ -77,6 +77,9 @@ func (d *daemon) takeStock(ctx context.Context, ed *edition, stream *replication
 			return stock{}, err
 		}
 	}
+	if err := d.cache.SaveRules(ctx, inForce(ed.written)); err != nil {
+		return stock{}, err
+	}
 	s.reached = state.LSN
 	for _, v := range ed.set.Viewlets {
 		if state.Fingerprints[v.Name] != s.vouched[v.Name] || state.Shapes[v.Name] != s.shapes[v.Name] {

@@ -27,14 +27,14 @@ type store struct {
 
 func (s *store) options(name string) cache.Options {
 	v := s.set.Viewlet(name)
-	return cache.Options{TTL: v.Timeout, Requested: v.Requested, DeleteFailed: v.DeleteFailed}
+	return cache.Options{TTL: v.Timeout, Requested: v.Requested, DeleteFailed: v.DeleteFailed, Held: s.vouched != nil}
 }
 
 // Store is a method of viewlet.Store.
 func (s *store) Store(ctx context.Context, name string, fragments []viewlet.Fragment, pass *viewlet.Pass) error {
 	outcomes, err := s.cache.Store(ctx, fragments, s.options(name))
 	if err != nil {
-		return err
+		return forgotten(err)
 	}
 	for _, o := range outcomes {
 		o.Count(pass)
@@ -171,7 +171,7 @@ func removeViewlet(ctx context.Context, c *cache.Cache, name string, lsn viewlet
 		for i, k := range keys {
 			gone[i] = viewlet.Fragment{Key: k, LSN: lsn}
 		}
-		if _, err := c.Store(ctx, gone, cache.Options{}); err != nil {
+		if _, err := c.Store(ctx, gone, cache.Options{Held: true}); err != nil {
 			return err
 		}
 		return c.DeleteOrphans(ctx, orphans)
