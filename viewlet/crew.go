@@ -93,7 +93,7 @@ func (c *crew) end(keys []Key, part *Pass, err error) {
 		delete(c.busy, k)
 	}
 	c.failed = c.failed || err != nil
-	c.done.add(part)
+	c.done.Add(part)
 	if c.done.Whole {
 		c.lane.rendered.Store(int64(c.done.Keys))
 	}

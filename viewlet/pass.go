@@ -21,8 +21,8 @@ type Pass struct {
 	Took      time.Duration
 }
 
-// add counts what one chunk did to what the pass did.
-func (p *Pass) add(chunk *Pass) {
+// Add counts what another did, a chunk of it or a pass before, to what this one did.
+func (p *Pass) Add(chunk *Pass) {
 	p.Keys += chunk.Keys
 	p.Written += chunk.Written
 	p.Equal += chunk.Equal

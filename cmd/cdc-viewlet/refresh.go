@@ -61,7 +61,7 @@ func (a *app) refreshNow(ctx context.Context, v *opened, redis *cache.Cache, ask
 	pipe := viewlet.New(viewlet.Config{
 		Lanes: []viewlet.Lane{{Viewlet: ask.Viewlet, DeleteFailed: v.set.Viewlet(ask.Viewlet).DeleteFailed}}, Start: 1,
 		Match: v.set, Render: v.renderer, Store: &store{cache: redis, set: v.set}, Backoff: newBackoff, Log: a.log,
-		Observe: func(p viewlet.Pass) { add(&done, p) },
+		Observe: func(p viewlet.Pass) { done.Add(&p) },
 	})
 	committing, err := v.db.Committing(ctx)
 	if err != nil {
@@ -118,16 +118,6 @@ func (a *app) report(ctx context.Context, redis *cache.Cache, ask viewlet.Refres
 		a.say("%s: %s", name, failed.first[name].Error)
 	}
 	return fmt.Errorf("%s could not be rendered; they are listed in the hash @failed in Redis", count(done.Failed, "fragment"))
-}
-
-func add(sum *viewlet.Pass, p viewlet.Pass) {
-	sum.Keys += p.Keys
-	sum.Written += p.Written
-	sum.Equal += p.Equal
-	sum.Deleted += p.Deleted
-	sum.Absent += p.Absent
-	sum.Refused += p.Refused
-	sum.Failed += p.Failed
 }
 
 // estimate is about how many fragments are to be rendered; -1: unknown.
