@@ -28,6 +28,7 @@ func follower(t testing.TB, db *database) *database {
 			t.Error(err)
 		}
 	})
+	db.pool.Reset() // without pg_basebackup the primary was stopped for its copy
 	pool, err := pgxpool.New(t.Context(), withDatabase(t, p.SocketURL(), db.slot))
 	if err != nil {
 		t.Fatal(err)

@@ -41,6 +41,9 @@ func (a *app) derive(ctx context.Context, conn *pgconn.PgConn, written *rules.Se
 		queries[i] = v.Query
 	}
 	analysed, catalog, err := db.Analyse(ctx, queries...)
+	if ctx.Err() != nil {
+		return nil, ctx.Err() // a connection that was closed for it says something else
+	}
 	if err != nil {
 		return nil, err
 	}
