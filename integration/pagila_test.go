@@ -61,7 +61,7 @@ viewlet "rating" {
 }
 viewlet "year" {
   params = ["year"]
-  query  = "SELECT count(*) AS n FROM film WHERE release_year = @year::year"
+  query  = "SELECT count(*) AS n FROM film WHERE release_year = @year::year GROUP BY release_year"
   all    = "SELECT DISTINCT release_year FROM film"
 }
 viewlet "pair" {

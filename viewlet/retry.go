@@ -18,8 +18,13 @@ type Failures interface {
 	Forgive(ctx context.Context, keys []Key) error
 }
 
-// retryPiece is how many failed fragments are tried again at once.
-const retryPiece = 20
+// retryPiece is how many failed fragments are tried again at once at first, and
+// after one of them has failed again; each piece in which all of them work
+// doubles it, up to retryMost.
+const (
+	retryPiece = 20
+	retryMost  = 1280
+)
 
 // retryLook is how often a lane looks for failed fragments at most.
 const retryLook = time.Second
@@ -38,8 +43,12 @@ func (l *lane) retry(ctx context.Context) {
 		if _, warming, _ := l.pending.status(); warming || l.broken.Load() != nil {
 			continue
 		}
-		began := time.Now()
-		next, err := l.p.cfg.Failures.Due(ctx, l.Viewlet, func(keys []Key) error { return l.tryAgain(ctx, keys) })
+		began, piece := time.Now(), retryPiece
+		var trying time.Duration
+		next, err := l.p.cfg.Failures.Due(ctx, l.Viewlet, func(keys []Key) error {
+			defer func(since time.Time) { trying += time.Since(since) }(time.Now())
+			return l.tryAgain(ctx, keys, &piece)
+		})
 		if ctx.Err() != nil {
 			return
 		}
@@ -54,26 +63,32 @@ func (l *lane) retry(ctx context.Context) {
 		pause = l.p.cfg.Backoff()
 		if !next.IsZero() {
 			// Looking costs, too, when there are many.
-			wait = max(retryLook, min(time.Until(next), time.Minute), 3*time.Since(began))
+			wait = max(retryLook, min(time.Until(next), time.Minute), 3*(time.Since(began)-trying))
 		}
 	}
 }
 
 // tryAgain renders failed fragments, and lets those that work fall into the
 // lane. At most a quarter of the time is spent on it, and by one lane at a time.
-func (l *lane) tryAgain(ctx context.Context, keys []Key) error {
+// What is known of the size of the next piece is in piece.
+func (l *lane) tryAgain(ctx context.Context, keys []Key, piece *int) error {
 	for len(keys) > 0 {
-		n := min(retryPiece, len(keys))
+		n := min(*piece, len(keys))
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case l.p.retrying <- struct{}{}:
 		}
 		began := time.Now()
-		err := l.tryPiece(ctx, keys[:n])
+		work, err := l.tryPiece(ctx, keys[:n])
 		<-l.p.retrying
 		if err != nil {
 			return err
+		}
+		if work {
+			*piece = min(2**piece, retryMost)
+		} else {
+			*piece = retryPiece
 		}
 		if keys = keys[n:]; !sleep(ctx, 3*time.Since(began)) {
 			return ctx.Err()
@@ -82,17 +97,18 @@ func (l *lane) tryAgain(ctx context.Context, keys []Key) error {
 	return nil
 }
 
-func (l *lane) tryPiece(ctx context.Context, keys []Key) error {
-	keys, err := l.kept(ctx, keys)
+// tryPiece reports whether none of the keys failed again.
+func (l *lane) tryPiece(ctx context.Context, keys []Key) (work bool, err error) {
+	keys, err = l.kept(ctx, keys)
 	if err != nil || len(keys) == 0 {
-		return err
+		return true, err
 	}
 	fragments, err := l.p.cfg.Render.Render(ctx, l.Viewlet, keys)
 	if isBroken(err) {
-		return l.refresh(ctx, keys[:1]) // the lane will see
+		return false, l.refresh(ctx, keys[:1]) // the lane will see
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	var good []Key
 	var failed []Fragment
@@ -105,10 +121,10 @@ func (l *lane) tryPiece(ctx context.Context, keys []Key) error {
 	}
 	if len(failed) > 0 {
 		if err := l.p.cfg.Failures.Still(ctx, failed); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return l.refresh(ctx, good)
+	return len(failed) == 0, l.refresh(ctx, good)
 }
 
 // kept lets go of those of the keys that are in the store no more, where only
