@@ -55,7 +55,8 @@ type server struct {
 // place is where a server stands: what was committed before lsn is visible.
 type place struct {
 	lsn     viewlet.LSN
-	standby bool // it replays another's WAL
+	standby bool              // it replays another's WAL
+	sees    *viewlet.Snapshot // nil: it was not asked, or replays
 }
 
 // Connect opens a pool and makes sure that the server answers.
@@ -173,12 +174,18 @@ func (db *Database) Close() {
 const positionSQL = `SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
 	ELSE pg_current_wal_flush_lsn() END, pg_is_in_recovery()`
 
-func parsePlace(row [][]byte) (place, error) {
-	lsn, err := viewlet.ParseLSN(string(row[0]))
-	return place{lsn, string(row[1]) == "t"}, err
-}
-
 const snapshotSQL = positionSQL + ", pg_current_snapshot()"
+
+// parsePlace reads what either of them gives.
+func parsePlace(row [][]byte) (at place, err error) {
+	at.standby = string(row[1]) == "t"
+	if at.lsn, err = viewlet.ParseLSN(string(row[0])); err != nil || len(row) < 3 || at.standby {
+		return at, err
+	}
+	snap, err := viewlet.ParseSnapshot(string(row[2]))
+	snap.LSN, at.sees = at.lsn, &snap
+	return at, err
+}
 
 // place reads where the server stands.
 func (s server) place(ctx context.Context) (at place, err error) {
@@ -372,9 +379,9 @@ func (s server) run(ctx context.Context, st *statement, params [][]byte, each fu
 	return s.runAt(ctx, st, params, nil, each)
 }
 
-// runAt also reads the WAL's position before the statement takes its snapshot,
-// in the same round trip.
-func (s server) runAt(ctx context.Context, st *statement, params [][]byte, lsn *viewlet.LSN, each func([][]byte) error) error {
+// runAt also reads where the server stands before the statement takes its
+// snapshot, in the same round trip.
+func (s server) runAt(ctx context.Context, st *statement, params [][]byte, at *place, each func([][]byte) error) error {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to Postgres: %w", err)
@@ -384,15 +391,15 @@ func (s server) runAt(ctx context.Context, st *statement, params [][]byte, lsn *
 	defer done()
 	began := time.Now()
 	var found func(place) error
-	if lsn != nil || s.accepts != nil {
-		found = func(at place) error {
-			if lsn != nil {
-				*lsn = at.lsn
+	if at != nil || s.accepts != nil {
+		found = func(here place) error {
+			if at != nil {
+				*at = here
 			}
 			if s.accepts == nil {
 				return nil
 			}
-			return s.accepts(at)
+			return s.accepts(here)
 		}
 	}
 	err = pipelined(ctx, conn.Conn(), st, params, found, each)
@@ -427,15 +434,15 @@ func pipelined(ctx context.Context, conn *pgx.Conn, st *statement, params [][]by
 	if _, err := conn.Prepare(ctx, st.name, st.sql); err != nil {
 		return err
 	}
-	position := statement{name: "position", sql: positionSQL}
+	before := statement{name: "snapshot", sql: snapshotSQL}
 	if at != nil {
-		if _, err := conn.Prepare(ctx, position.name, position.sql); err != nil {
+		if _, err := conn.Prepare(ctx, before.name, before.sql); err != nil {
 			return err
 		}
 	}
 	pipe := conn.PgConn().StartPipeline(ctx)
 	if at != nil {
-		pipe.SendQueryPrepared(position.name, nil, nil, textFormat)
+		pipe.SendQueryPrepared(before.name, nil, nil, textFormat)
 	}
 	pipe.SendQueryPrepared(st.name, params, nil, textFormat)
 	err := pipe.Sync()

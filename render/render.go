@@ -101,7 +101,7 @@ func (ch *chunk) render(ctx context.Context, keys []viewlet.Key) error {
 		return ch.halves(ctx, keys)
 	}
 	began := time.Now()
-	found, lsn, err := ch.query(ctx, keys)
+	found, at, err := ch.query(ctx, keys)
 	ch.queried += time.Since(began)
 	if err != nil {
 		if !ch.ofData(err) {
@@ -110,11 +110,11 @@ func (ch *chunk) render(ctx context.Context, keys []viewlet.Key) error {
 		if len(keys) > 1 {
 			return ch.halves(ctx, keys)
 		}
-		ch.fragments = append(ch.fragments, viewlet.Fragment{Key: keys[0], LSN: lsn, Err: err})
+		ch.fragments = append(ch.fragments, viewlet.Fragment{Key: keys[0], LSN: at.lsn, Seen: at.sees, Err: err})
 		return nil
 	}
 	for i, key := range keys {
-		f := viewlet.Fragment{Key: key, LSN: lsn}
+		f := viewlet.Fragment{Key: key, LSN: at.lsn, Seen: at.sees}
 		f.Body, f.Err = ch.body(key, found, i)
 		ch.fragments = append(ch.fragments, f)
 	}

@@ -30,14 +30,12 @@ func (f *found) add(key int, row [][]byte) {
 	k.rows = append(k.rows, f.rows.Add(row))
 }
 
-// query runs the query for the keys.
-func (ch *chunk) query(ctx context.Context, keys []viewlet.Key) (*found, viewlet.LSN, error) {
+// query runs the query for the keys, and tells where the server stood before.
+func (ch *chunk) query(ctx context.Context, keys []viewlet.Key) (f *found, at place, err error) {
 	st, params, err := ch.arguments(keys)
 	if err != nil {
-		return nil, 0, err
+		return nil, at, err
 	}
-	var f *found
-	var lsn viewlet.LSN
 	most := ch.r.mostRows()
 	each := func(row [][]byte) error {
 		ord, err := strconv.Atoi(string(row[0]))
@@ -54,14 +52,14 @@ func (ch *chunk) query(ctx context.Context, keys []viewlet.Key) (*found, viewlet
 	}
 	err = ch.r.db.read(ctx, func(ctx context.Context, from server) error {
 		f = &found{keys: make([]keyRows, len(keys))}
-		return from.runAt(ctx, st, params, &lsn, each)
+		return from.runAt(ctx, st, params, &at, each)
 	})
 	if len(params) == 0 { // then one result is that of every key
 		for i := range f.keys {
 			f.keys[i].rows = f.keys[0].rows
 		}
 	}
-	return f, lsn, err
+	return f, at, err
 }
 
 // mostRows is how much may be read at once, in bytes: many times what fits

@@ -23,6 +23,7 @@ type lane struct {
 	failing atomic.Int32
 	// still is not nil during a whole rendering.
 	still *standstill
+	haste haste
 	stop  <-chan struct{}
 }
 
@@ -86,6 +87,9 @@ func (l *lane) stopping() bool {
 // serve passes over the batch until it is done, and gives a snapshot that saw no
 // more than any of its queries. errStopped says that it was told to stop before.
 func (l *lane) serve(ctx context.Context, b *batch) (*Snapshot, error) {
+	if seen := l.early(ctx, b); seen != nil {
+		return seen, nil
+	}
 	pause := l.p.cfg.Backoff()
 	if err := l.p.visible.wait(ctx, b.commit); err != nil {
 		return nil, errStopped // ctx has ended
@@ -351,6 +355,11 @@ func (l *lane) write(ctx context.Context, keys []Key, done *Pass) error {
 	if err != nil {
 		return err
 	}
+	return l.keep(ctx, fragments, done)
+}
+
+// keep writes fragments.
+func (l *lane) keep(ctx context.Context, fragments []Fragment, done *Pass) error {
 	if err := l.p.cfg.Store.Store(ctx, l.Viewlet, fragments, done); err != nil {
 		return err
 	}
@@ -360,6 +369,6 @@ func (l *lane) write(ctx context.Context, keys []Key, done *Pass) error {
 	if l.still != nil {
 		l.still.note(fragments)
 	}
-	done.Keys += len(keys)
+	done.Keys += len(fragments)
 	return nil
 }

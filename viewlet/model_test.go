@@ -238,6 +238,10 @@ func (w *world) Snapshot(ctx context.Context) (Snapshot, error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	return w.snapshot(), nil
+}
+
+func (w *world) snapshot() Snapshot {
 	s := Snapshot{Xmin: 1, Xmax: 1, LSN: w.insert}
 	for _, tx := range w.txs {
 		if tx.seen {
@@ -249,7 +253,7 @@ func (w *world) Snapshot(ctx context.Context) (Snapshot, error) {
 			s.Xip = append(s.Xip, uint64(tx.number))
 		}
 	}
-	return s, nil
+	return s
 }
 
 func (w *world) Expand(ctx context.Context, viewlet, via string, args []string, yield func([]Key) error) error {
@@ -291,13 +295,13 @@ func (w *world) Render(ctx context.Context, viewlet string, keys []Key) ([]Fragm
 		return nil, err
 	}
 	w.mu.Lock()
-	lsn := w.insert
+	seen := w.snapshot()
 	w.mu.Unlock()
 	time.Sleep(w.between(0, 2*time.Millisecond))
 	w.mu.Lock()
 	fragments := make([]Fragment, len(keys))
 	for i, k := range keys {
-		fragments[i] = Fragment{Key: k, Body: strconv.AppendInt(nil, int64(w.visible[k]), 10), LSN: lsn}
+		fragments[i] = Fragment{Key: k, Body: strconv.AppendInt(nil, int64(w.visible[k]), 10), LSN: seen.LSN, Seen: &seen}
 		if w.poison[k] {
 			fragments[i].Err = errors.New("division by zero")
 		}

@@ -139,6 +139,24 @@ func (v *visibility) want(commit LSN) LSN {
 	return last
 }
 
+// unseen gives the transactions until commit that are not known to be visible;
+// none when they are more than most.
+func (v *visibility) unseen(commit LSN, most int) []uint32 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var xids []uint32
+	for _, tx := range v.expected {
+		if tx.FinalLSN > commit {
+			break
+		}
+		if len(xids) == most {
+			return nil
+		}
+		xids = append(xids, tx.XID)
+	}
+	return xids
+}
+
 func (v *visibility) poke() {
 	select {
 	case v.wake <- struct{}{}:
@@ -185,7 +203,9 @@ func (v *visibility) watch(ctx context.Context) {
 func (v *visibility) settle(snap Snapshot) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.last = &snap
+	if v.last == nil || v.last.LSN <= snap.LSN {
+		v.last = &snap
+	}
 	v.expected = slices.DeleteFunc(v.expected, func(tx Tx) bool { return snap.Sees(tx.XID) })
 	if len(v.expected) == 0 {
 		v.seen.raise(v.latest)
