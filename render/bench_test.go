@@ -6,10 +6,9 @@ import (
 	"time"
 )
 
-// BenchmarkRender renders chunks of 200 teasers of four columns, and reports
-// fragments per second and allocations per fragment.
+// BenchmarkRender renders teasers of four columns, by one and by chunks of 200,
+// and reports fragments per second and allocations per fragment.
 func BenchmarkRender(b *testing.B) {
-	const chunk = 200
 	s := newSite(b, `
 CREATE TABLE categories AS SELECT i AS id, 'Category ' || i AS name FROM generate_series(0, 19) i;
 CREATE TABLE products AS SELECT i AS id, 'Product ' || i AS name, i * 1.10 AS price, i % 20 AS category_id FROM generate_series(1, 20000) i;
@@ -31,8 +30,12 @@ viewlet "rows" {
   query  = "SELECT id, name FROM products WHERE category_id = @id % 20 ORDER BY id LIMIT 5"
   body   = "{{range .rows}}<a href=\"/p/{{.id}}\">{{.name}}</a>{{end}}"
 }`)
-	for _, name := range []string{"html", "json", "rows"} {
-		b.Run(name, func(b *testing.B) {
+	for i, name := range []string{"html", "json", "rows", "html"} {
+		chunk := 200
+		if i == 3 {
+			chunk = 1
+		}
+		b.Run(fmt.Sprintf("%s/%d", name, chunk), func(b *testing.B) {
 			args := make([]string, chunk)
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
