@@ -109,9 +109,10 @@ func (s servedCache) Get(ctx context.Context, key viewlet.Key) ([]byte, bool, er
 }
 
 // Fill is a method of web.Cache. What the cache does not take, because
-// something just as new has been there, is left to the key's lane; or, where
-// lanes render only what is there, rendered once more: that is newer than what
-// the cache has just been seen to know.
+// something just as new has been there, is left to the key's lane, and waited
+// for, lest those who ask meanwhile miss it too; or, where lanes render only what
+// is there, rendered once more: that is newer than what the cache has just been
+// seen to know.
 func (s servedCache) Fill(ctx context.Context, f viewlet.Fragment) error {
 	ed := s.d.edition()
 	v := ed.set.Viewlet(f.Key.Viewlet)
@@ -130,8 +131,13 @@ func (s servedCache) Fill(ctx context.Context, f viewlet.Fragment) error {
 		}
 		return err
 	}
-	if pipe := s.d.pipeline(); pipe != nil {
-		pipe.Refresh(viewlet.Refresh{Key: f.Key})
+	done := make(chan struct{})
+	if pipe := s.d.pipeline(); pipe == nil || !pipe.Refresh(viewlet.Refresh{Key: f.Key}, func(error) { close(done) }) {
+		return nil
+	}
+	select {
+	case <-done:
+	case <-ctx.Done(): // the lane has much to do
 	}
 	return nil
 }

@@ -1,0 +1,73 @@
+package integration
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// A thousand visitors that miss the same fragment at once cost one render,
+// whether or not it was there a moment ago, and for each way to keep fragments.
+func TestManyMissOneRender(t *testing.T) {
+	t.Parallel()
+	const visitors = 1000
+	for keep, rules := range map[string]string{
+		"all":       smallRules,
+		"requested": strings.Replace(smallRules, "all      =", "keep = \"requested\"\n  all =", 1),
+	} {
+		t.Run(keep, func(t *testing.T) {
+			t.Parallel()
+			s := smallSite(t, startPostgres(t))
+			writeFiles(t, s.dir, map[string]string{"rules/rules.hcl": rules})
+			p := s.run(t, "--http", "127.0.0.1:0")
+			url := urlOf(t, p)
+			renders := func() float64 { return metric(t, url+"/metrics", `cdc_viewlet_http_renders_total{viewlet="v"}`) }
+			client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: visitors}}
+			defer client.CloseIdleConnections()
+			get(t, url+"/viewlet/v/7")
+			for round := range 5 {
+				before := renders()
+				if err := s.redis.client.Del(t.Context(), "viewlet:v:7").Err(); err != nil {
+					t.Fatal(err)
+				}
+				var ready sync.WaitGroup
+				ready.Add(visitors)
+				g, ctx := errgroup.WithContext(t.Context())
+				for range visitors {
+					g.Go(func() error {
+						ready.Done()
+						ready.Wait()
+						return visit(ctx, client, url+"/viewlet/v/7")
+					})
+				}
+				if err := g.Wait(); err != nil {
+					t.Fatal(err)
+				}
+				if n := renders() - before; n != 1 {
+					t.Errorf("in round %d %v were rendered for %d visitors", round, n, visitors)
+				}
+				s.awaits(t, "v:7", "one n7")
+			}
+			p.stop(t)
+		})
+	}
+}
+
+func visit(ctx context.Context, client *http.Client, url string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	answer, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	_, err = io.Copy(io.Discard, answer.Body)
+	return err
+}
