@@ -148,7 +148,7 @@ func (h *house) in(ctx context.Context, name string, do func(*database) error) (
 	}
 	db := &database{house: h, name: name}
 	defer func() { err = errors.Join(err, db.drop(context.WithoutCancel(ctx), admin)) }()
-	if db.pool, err = pgxpool.New(ctx, withDatabase(h.postgres.SocketURL(), name)); err != nil {
+	if db.pool, err = pgxpool.New(ctx, withDatabase(h.postgres.SocketURL(), name)+connections); err != nil {
 		return err
 	}
 	if err := h.rdb.FlushAll(ctx).Err(); err != nil {
@@ -156,6 +156,10 @@ func (h *house) in(ctx context.Context, name string, do func(*database) error) (
 	}
 	return do(db)
 }
+
+// connections is how many a pool may have: those who write, those who refresh,
+// and one who watches.
+const connections = "&pool_max_conns=16"
 
 func (db *database) drop(ctx context.Context, admin *pgx.Conn) error {
 	if db.pool != nil {

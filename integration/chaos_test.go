@@ -67,7 +67,12 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 	files, sql := shopFiles(t)
 	files["rules/kinds.hcl"], files["rules/children.txt"] = kindsTables, "{{range .rows}}{{.slug}}: {{.title}}\n{{end}}"
 	files["rules/witness.hcl"] = witnessRules
-	db := startOwnPostgres(t, sandbox.PostgresConfig{Settings: map[string]string{"wal_sender_timeout": "10s"}})
+	db := startOwnPostgres(t, sandbox.PostgresConfig{Settings: map[string]string{
+		"wal_sender_timeout": "10s",
+		// After the crash of a backend Postgres waits so long for who has connected,
+		// and whose words a network holds back.
+		"authentication_timeout": "10s",
+	}})
 	c := &chaos{
 		site: newSite(t, db, strings.Join([]string{
 			sql, kindsSchema, `ALTER TABLE "My.Shop"."Order Items" REPLICA IDENTITY FULL`, `ALTER TABLE blobs REPLICA IDENTITY FULL`, witnessSchema,
