@@ -67,12 +67,21 @@ func (b *backlogged) dropSlot(ctx context.Context, name string) error {
 type drained struct {
 	whole     time.Duration // from the program's start
 	streaming time.Duration // from the stream's
+	warm      rate          // from the end of the warm-up
 	start     time.Duration // from the program's start to the stream's
 	client    time.Duration // processor time
 	walsender time.Duration // the same
 	renders   float64
 	peakMiB   float64
 }
+
+// rate is so much in a time.
+type rate struct {
+	rows float64
+	in   time.Duration
+}
+
+func (r rate) thousands() float64 { return r.rows / r.in.Seconds() / 1000 }
 
 // ours drains a copy of the slot with the daemon: until all of it is confirmed.
 func (b *backlogged) ours(ctx context.Context, rules string) (drained, error) {
@@ -93,6 +102,14 @@ func (b *backlogged) ours(ctx context.Context, rules string) (drained, error) {
 	if err != nil {
 		return took, err
 	}
+	if _, err := d.ready(ctx); err != nil {
+		return took, err
+	}
+	warm := time.Now()
+	read, err := d.metric(ctx, "changes_total")
+	if err != nil {
+		return took, err
+	}
 	err = until(ctx, "the slot is drained", 5*time.Millisecond, func() (drained bool, err error) {
 		var pid *int
 		err = b.pool.QueryRow(ctx, "SELECT active_pid, confirmed_flush_lsn >= $2::text::pg_lsn FROM pg_replication_slots WHERE slot_name = $1", slot, b.end).Scan(&pid, &drained)
@@ -105,6 +122,7 @@ func (b *backlogged) ours(ctx context.Context, rules string) (drained, error) {
 		return took, err
 	}
 	took.whole, took.streaming, took.start = time.Since(d.began), time.Since(streaming), streaming.Sub(d.began)
+	took.warm = rate{float64(b.rows) - read, time.Since(warm)}
 	took.peakMiB = d.peakMiB()
 	if took.renders, err = d.metric(ctx, "renders_total"); err != nil {
 		return took, err
@@ -319,7 +337,8 @@ func hot(ctx context.Context, h *house) (results []result, err error) {
 // many has 1,000 viewlets over 200 tables in force.
 func many(ctx context.Context, h *house) (results []result, err error) {
 	err = h.in(ctx, "many", func(db *database) error {
-		b, err := db.backlog(ctx, h.of(1_000_000), narrow(h.of(1_000_000))...)
+		rows := h.of(2_000_000) // some of which are read while all is rendered
+		b, err := db.backlog(ctx, rows, narrow(rows)...)
 		if err != nil {
 			return err
 		}
@@ -334,17 +353,16 @@ func many(ctx context.Context, h *house) (results []result, err error) {
 		}
 		writeViewlets(&rules, "v", 4)
 		var runs []drained
-		rate := func(d drained) float64 { return float64(b.rows) / d.streaming.Seconds() / 1000 }
 		ours, theirs, err := h.alternate(
 			func() (float64, error) {
 				d, err := b.ours(ctx, rules.String())
 				runs = append(runs, d)
-				return rate(d), err
+				return d.warm.thousands(), err
 			},
-			func() (float64, error) { d, err := b.ours(ctx, quietRules); return rate(d), err },
+			func() (float64, error) { d, err := b.ours(ctx, quietRules); return d.warm.thousands(), err },
 		)
 		results = []result{
-			{unit: "krows/s", ours: ours, theirs: theirs, with: "row 1, ours, from the stream's start", aim: ">= 0.9"},
+			{unit: "krows/s", ours: ours, theirs: theirs, with: "row 1, ours; of what is left when all is rendered", aim: ">= 0.9"},
 			{what: "start", unit: "s", ours: each(runs, func(d drained) float64 { return d.start.Seconds() }), with: "to the stream's start", aim: "< 2"},
 			{what: "memory", unit: "MiB", ours: each(runs, func(d drained) float64 { return d.peakMiB }), with: "peak RSS", aim: "<= 150"},
 		}
