@@ -79,8 +79,16 @@ func TestRenderFromStandby(t *testing.T) {
 	writeFiles(t, s.dir, map[string]string{"rules/own.hcl": fmt.Sprintf(
 		"postgres {\n  slot = %q\n  publication = %q\n  render_lag = \"3s\"\n}\n", s.db.slot, s.db.publication)})
 	standby := standbyOf(t, s.db)
-	p := s.run(t, "--render-url", standby.url, "--verify-rate", "300/s")
+	p := s.run(t, "--render-url", standby.url, "--verify-rate", "300/s", "--http", "127.0.0.1:0")
 	p.says(t, takenIn)
+	metrics := urlOf(t, p) + "/metrics"
+	serves := func(want float64) {
+		t.Helper()
+		if got := metric(t, metrics, "cdc_viewlet_renders_from_standby"); got != want {
+			t.Errorf("the standby serves: %v, want %v", got, want)
+		}
+	}
+	serves(1)
 	// after does something, and waits until the daemon says the words once more.
 	after := func(do func(), words string) {
 		t.Helper()
@@ -117,6 +125,7 @@ func TestRenderFromStandby(t *testing.T) {
 	agree()
 
 	after(func() { standby.tell(t, "SELECT pg_wal_replay_pause()") }, takenOut)
+	serves(0)
 	agree()
 	after(func() { standby.tell(t, "SELECT pg_wal_replay_resume()") }, takenIn)
 	agree()

@@ -87,6 +87,18 @@ func (db *Database) UseStandby(ctx context.Context, cfg StandbyConfig) error {
 	return nil
 }
 
+// StandbyServes reports whether a standby is used, and whether it is rendered
+// from at this moment.
+func (db *Database) StandbyServes() (used, serves bool) {
+	s := db.standby
+	if s == nil {
+		return false, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return true, s.serving
+}
+
 // CheckStandby says why the standby that is used cannot be rendered from: it
 // does not answer, has another history, was promoted, is behind. Or it is
 // ErrAnotherCluster, which time does not mend.

@@ -86,6 +86,9 @@ func (s served) Status() web.Status {
 	d.mu.Lock()
 	status := web.Status{State: d.state, Reason: d.reason, Reconnects: d.again, Slot: d.slot}
 	d.mu.Unlock()
+	if used, serves := d.db.StandbyServes(); used {
+		status.RendersFromStandby = &serves
+	}
 	if pipe == nil {
 		return status
 	}
