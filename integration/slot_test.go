@@ -53,6 +53,29 @@ func TestSlotLost(t *testing.T) {
 	p.stop(t)
 }
 
+// From 18 on Postgres gives up a slot that nobody streams for too long.
+//
+// https://www.postgresql.org/docs/18/runtime-config-replication.html#GUC-IDLE-REPLICATION-SLOT-TIMEOUT
+func TestIdleSlotLost(t *testing.T) {
+	t.Parallel()
+	if startPostgres(t).Major() < 18 {
+		t.Skip("idle_replication_slot_timeout came with Postgres 18")
+	}
+	s := smallSite(t, startOwnPostgres(t, sandbox.PostgresConfig{Settings: map[string]string{"idle_replication_slot_timeout": "1s"}}))
+	s.heals(t, "redis_empty")
+	psql(t, s.db, "UPDATE t SET n = 'idle' WHERE id = 3; DELETE FROM t WHERE id = 4")
+	eventually(t, "the slot is lost", func() bool {
+		psql(t, s.db, "CHECKPOINT")
+		return ask[string](t, s.db, "SELECT wal_status FROM pg_replication_slots WHERE slot_name = $1", s.db.slot) == "lost"
+	})
+	p := s.start(t)
+	p.says(t, "raise that, or let the daemon run")
+	p.says(t, "ready: every fragment is in Redis")
+	quiet(t, s.db)
+	newOracle(t, s.db, s.rules()).agree(t, s.redis)
+	p.stop(t)
+}
+
 // Before a slot is lost, the log and the metrics say so.
 func TestSlotOnItsWayToBeLost(t *testing.T) {
 	t.Parallel()
