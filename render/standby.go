@@ -87,16 +87,16 @@ func (db *Database) UseStandby(ctx context.Context, cfg StandbyConfig) error {
 	return nil
 }
 
-// StandbyServes reports whether a standby is used, and whether it is rendered
-// from at this moment.
-func (db *Database) StandbyServes() (used, serves bool) {
+// StandbyServes reports whether there is a standby, and it is rendered from at
+// this moment.
+func (db *Database) StandbyServes() bool {
 	s := db.standby
 	if s == nil {
-		return false, false
+		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return true, s.serving
+	return s.serving
 }
 
 // CheckStandby says why the standby that is used cannot be rendered from: it

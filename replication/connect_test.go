@@ -69,6 +69,7 @@ func TestURLMistakes(t *testing.T) {
 		"postgres://shop:p@ss@localhost/shop":            "%40",
 		"postgres://shop:p/ss@localhost/shop":            "%2F",
 		"postgres://shop:pw@localhost/shop?sslmode=odd":  "sslmode",
+		"postgres://shop:pis@localhost/shop?sslmode=odd": "sslmode is invalid",
 		"postgres://shop:pw@localhost:0/shop":            "invalid port",
 		"postgres://shop:pw@a,b,c/shop?port=1,2":         "2 port numbers",
 		"postgres://u:w@localhost/?sslrootcert=/not.pem": "/not.pem",

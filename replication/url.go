@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	neturl "net/url"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -84,11 +85,14 @@ func secretPart(url string) string {
 	return secret
 }
 
-// tells reports whether a word of the text stands in the secret. Words that
-// any sentence has are told by mistake; then a sentence is lost, and no more.
+// common are words that any sentence has: they tell nothing of a password.
+var common = []string{"a", "as", "in", "invalid", "is", "not", "of", "to"}
+
+// tells reports whether a word of the text stands in the secret. Another word
+// that pgconn has by itself is told by mistake; then a sentence is lost, and no more.
 func tells(text, secret string) bool {
 	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
-		if strings.Contains(secret, word) {
+		if !slices.Contains(common, word) && strings.Contains(secret, word) {
 			return true
 		}
 	}

@@ -31,7 +31,7 @@ func newGauges(d Daemon) gauges {
 		slotRetained: desc("slot_retained_bytes", "WAL that Postgres keeps for the slot."),
 		slotSafe:     desc("slot_safe_bytes", "WAL that may yet be written before the slot is lost to max_slot_wal_keep_size; +Inf without one."),
 		slotToLimit:  desc("slot_seconds_to_limit", "How long that will last at the rate of the last minutes, if nothing is confirmed meanwhile."),
-		fromStandby:  desc("renders_from_standby", "Whether queries run on the standby of render_url: 1 when they do, 0 while the primary serves. None without a render_url."),
+		fromStandby:  desc("renders_from_standby", "Whether queries run on the standby of render_url: 1 when they do, 0 while the primary serves."),
 		depth:        desc("lane_depth", "Refreshes that wait for a pass or are in one.", "viewlet"),
 		broken:       desc("lane_broken", "Whether the viewlet itself cannot be rendered: 1 when it cannot.", "viewlet"),
 		failed:       desc("failed_fragments", "Fragments that could not be rendered when last tried.", "viewlet"),
@@ -76,9 +76,7 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 	send(g.slotRetained, prometheus.GaugeValue, float64(st.Slot.Retained))
 	send(g.slotSafe, prometheus.GaugeValue, st.Slot.safeBytes())
 	send(g.slotToLimit, prometheus.GaugeValue, st.Slot.secondsToLimit())
-	if st.RendersFromStandby != nil {
-		send(g.fromStandby, prometheus.GaugeValue, truth(*st.RendersFromStandby))
-	}
+	send(g.fromStandby, prometheus.GaugeValue, truth(st.RendersFromStandby))
 	for _, l := range st.Lanes {
 		send(g.depth, prometheus.GaugeValue, float64(l.Depth), l.Viewlet)
 		send(g.broken, prometheus.GaugeValue, truth(l.Broken), l.Viewlet)

@@ -50,9 +50,8 @@ type Status struct {
 
 	Slot  Slot
 	Lanes []Lane // one for each viewlet in force
-	// RendersFromStandby is whether the standby of render_url serves now; nil:
-	// there is no render_url.
-	RendersFromStandby *bool
+	// RendersFromStandby is whether queries run on the standby of render_url now.
+	RendersFromStandby bool
 }
 
 // Slot is what Postgres keeps for us, and how long it will, as it was when it was

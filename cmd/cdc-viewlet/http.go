@@ -84,11 +84,8 @@ func (s served) Status() web.Status {
 	d := s.d
 	pipe := d.pipeline()
 	d.mu.Lock()
-	status := web.Status{State: d.state, Reason: d.reason, Reconnects: d.again, Slot: d.slot}
+	status := web.Status{State: d.state, Reason: d.reason, Reconnects: d.again, Slot: d.slot, RendersFromStandby: d.db.StandbyServes()}
 	d.mu.Unlock()
-	if used, serves := d.db.StandbyServes(); used {
-		status.RendersFromStandby = &serves
-	}
 	if pipe == nil {
 		return status
 	}
