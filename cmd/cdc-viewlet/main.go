@@ -81,6 +81,7 @@ Redis, where web apps read them with a plain GET.`,
 	root.SetVersionTemplate(versionLine())
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpCommand(helpCommand())
+	helpOfUse(root)
 	a.flags(root)
 	root.AddCommand(
 		a.runCommand(), a.checkCommand(), a.planCommand(), a.renderCommand(), a.refreshCommand(), a.verifyCommand(), a.benchCommand(),
