@@ -125,7 +125,7 @@ func queries(t *testing.T, d *desk) {
 		{name: "DROP", rules: query(`DROP TABLE products`), says: []string{"This one begins with DROP"}},
 		{name: "WITH DELETE", rules: query(`WITH gone AS (DELETE FROM products WHERE id = @id RETURNING name) SELECT name FROM gone`), says: []string{"rules.hcl line 3", "Leave out the DELETE"}},
 		{name: "SELECT INTO", rules: query(`SELECT name INTO copy FROM products WHERE id = @id`), says: []string{"rules.hcl line 3", "leave out the INTO"}},
-		{name: "none", rules: "viewlet \"teaser\" {\n  params = [\"id\"]\n}\n", says: []string{"rules.hcl line 1", `The argument "query" is required`}},
+		{name: "none", rules: "viewlet \"teaser\" {\n  params = [\"id\"]\n}\n", says: []string{"rules.hcl line 1", "Every viewlet has a query: write query = "}},
 		{name: "empty", rules: query(``), says: []string{"rules.hcl line 3", "Write one SELECT"}},
 		{name: "an unknown table", rules: query(`SELECT name FROM produtcs WHERE id = @id`), says: []string{"rules.hcl line 3", `relation "produtcs" does not exist`}},
 		{name: "an unknown column", rules: query(`SELECT nmae FROM products WHERE id = @id`), says: []string{"rules.hcl line 3", `column "nmae" does not exist`, `"products.name"`}},
