@@ -41,6 +41,9 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitDone
 	case errors.Is(err, errReported):
 		return exitFailed
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		a.tellLine("interrupted, before it was done")
+		return exitFailed
 	case errors.As(err, &usage), !a.started:
 		a.tellError(err)
 		return exitUsage
