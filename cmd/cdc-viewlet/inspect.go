@@ -57,6 +57,10 @@ func (a *app) inspect(ctx context.Context, written *rules.Set, db *render.Databa
 	if err != nil {
 		return nil, err
 	}
+	problems = append(problems, more...)
+	if err := suggestRelations(ctx, conn, problems); err != nil {
+		return nil, err
+	}
 	denied, err := grants(ctx, conn, set)
 	if err != nil {
 		return nil, err
@@ -64,7 +68,7 @@ func (a *app) inspect(ctx context.Context, written *rules.Set, db *render.Databa
 	in.diags = append(in.diags, set.Bind(catalog, columns)...)
 	in.diags = append(in.diags, set.CheckTypes(in.renderer.ParamTypes)...)
 	in.diags = append(in.diags, denied...)
-	in.diags = append(in.diags, asDiagnostics(set, append(problems, more...))...)
+	in.diags = append(in.diags, asDiagnostics(set, problems)...)
 	return in, nil
 }
 
