@@ -123,7 +123,7 @@ func (w *writer) reprice(ctx context.Context, tx pgx.Tx) (Act, error) {
 		  price = least(greatest(round(price * $2) - 0.05, 1.95), 4999.95)
 		WHERE id = $1 RETURNING price::text`,
 		p.id, one(w, "0.8", "0.88", "0.94", "1.07", "1.15", "1.25")).Scan(&price)
-	a := p.act("%s now costs € %s instead of € %s.", p.name, price, p.price)
+	a := p.act("%s now costs €\u00a0%s instead of €\u00a0%s.", p.name, price, p.price)
 	a.Rows = 1
 	return a, err
 }

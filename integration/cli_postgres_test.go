@@ -130,6 +130,13 @@ func TestCLISlotsAndPublications(t *testing.T) {
 	names := func(slot, publication string) string {
 		return deskRules + fmt.Sprintf("postgres {\n  slot        = %q\n  publication = %q\n}\n", slot, publication)
 	}
+	for slot, says := range map[string]string{name + "_plugin": "belongs to the plugin test_decoding", name + "_elsewhere": "belongs to the database"} {
+		status := mistake{rules: names(slot, name)}.types(t, d, "status")
+		status.ends(t, 1)
+		if !strings.Contains(status.stdout, says) || !strings.Contains(status.stdout, "give this daemon another slot") {
+			t.Errorf("status gives %q", status.stdout)
+		}
+	}
 	refused(t, d, []string{"check", "run", "setup"}, []mistake{
 		{name: "a slot of another plugin", rules: names(name+"_plugin", name), says: []string{
 			"belongs to the plugin test_decoding, not to pgoutput", fmt.Sprintf("give this daemon another slot, or, if nobody needs that one: SELECT pg_drop_replication_slot('%s_plugin');", name),

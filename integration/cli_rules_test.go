@@ -114,6 +114,9 @@ func templates(t *testing.T, d *desk) {
 }
 
 func queries(t *testing.T, d *desk) {
+	d.asOwner(t, `
+		CREATE SCHEMA attic;
+		CREATE TABLE attic.archive (id int PRIMARY KEY, line text)`)
 	diagnosed(t, d, []mistake{
 		{name: "two statements", rules: query(`SELECT name FROM products WHERE id = @id; DELETE FROM products`), says: []string{"rules.hcl line 3", "More than one statement", "Leave out what stands behind the semicolon"}},
 		{name: "FOR UPDATE", rules: query(`SELECT name FROM products WHERE id = @id FOR UPDATE`), says: []string{"rules.hcl line 3", "Query locks rows", "Leave out the locking clause"}},
@@ -125,9 +128,10 @@ func queries(t *testing.T, d *desk) {
 		{name: "DROP", rules: query(`DROP TABLE products`), says: []string{"This one begins with DROP"}},
 		{name: "WITH DELETE", rules: query(`WITH gone AS (DELETE FROM products WHERE id = @id RETURNING name) SELECT name FROM gone`), says: []string{"rules.hcl line 3", "Leave out the DELETE"}},
 		{name: "SELECT INTO", rules: query(`SELECT name INTO copy FROM products WHERE id = @id`), says: []string{"rules.hcl line 3", "leave out the INTO"}},
-		{name: "none", rules: "viewlet \"teaser\" {\n  params = [\"id\"]\n}\n", says: []string{"rules.hcl line 1", `The argument "query" is required`}},
+		{name: "none", rules: "viewlet \"teaser\" {\n  params = [\"id\"]\n}\n", says: []string{"rules.hcl line 1", "Every viewlet has a query: write query = "}},
 		{name: "empty", rules: query(``), says: []string{"rules.hcl line 3", "Write one SELECT"}},
-		{name: "an unknown table", rules: query(`SELECT name FROM produtcs WHERE id = @id`), says: []string{"rules.hcl line 3", `relation "produtcs" does not exist`}},
+		{name: "an unknown table", rules: query(`SELECT name FROM produtcs WHERE id = @id`), says: []string{"rules.hcl line 3", `relation "produtcs" does not exist`, "Did you mean products?"}},
+		{name: "a table of another schema", rules: query(`SELECT line FROM archive WHERE id = @id`), says: []string{`relation "archive" does not exist`, "Did you mean attic.archive?"}},
 		{name: "an unknown column", rules: query(`SELECT nmae FROM products WHERE id = @id`), says: []string{"rules.hcl line 3", `column "nmae" does not exist`, `"products.name"`}},
 		{name: "two columns of one name", rules: query(`SELECT p.name, c.name FROM products p JOIN categories c ON c.id = p.category_id WHERE p.id = @id`), says: []string{`two columns of the query are called "name"`, "AS other_name"}},
 		{name: "an all of two columns for one param", rules: strings.Replace(deskRules, `"SELECT id FROM products"`, `"SELECT id, name FROM products"`, 1), says: []string{"rules.hcl line 5", "it selects 2 columns"}},

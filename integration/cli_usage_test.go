@@ -44,6 +44,7 @@ func usage(t *testing.T, d *desk) {
 		{"run --verify-rate fast", `--verify-rate "fast": write a number of fragments in a second, a minute or an hour, such as 50/s or 3000/m`},
 		{"run --verify-rate 50", `--verify-rate "50": write a number of fragments in a second`},
 		{"run --verify-rate 0/s", `--verify-rate "0/s": write a number of fragments in a second`},
+		{"verify --sample few", `--sample "few": write a whole number, such as 1000`},
 		{"verify --sample 0", "--sample 0: write a number of 1 or more"},
 		{"verify --wait -1s", "--wait -1s: write 0s or more"},
 		{"verify taeser", `there is no viewlet "taeser". Did you mean "teaser"?`},
@@ -58,6 +59,7 @@ func usage(t *testing.T, d *desk) {
 		{"refresh", "refresh needs the name of a viewlet: cdc-viewlet refresh product_teaser 42"},
 		{"render taeser 42", `there is no viewlet "taeser". Did you mean "teaser"?`},
 		{"refresh taeser", `there is no viewlet "taeser". Did you mean "teaser"?`},
+		{"render teaser:42", `"teaser:42" is a key; write the viewlet and its arguments apart: teaser 42`},
 		{"render frobnicate", `there is no viewlet "frobnicate"; the rules have teaser, menu`},
 		{"render teaser", "teaser takes 1 argument (id), not 0"},
 		{"render teaser 42 43", "teaser takes 1 argument (id), not 2"},
@@ -122,6 +124,24 @@ func TestCLIHelp(t *testing.T) {
 				t.Errorf("%s --help and help %s differ", verb, verb)
 			}
 		})
+	}
+}
+
+// TestCLIHelpOfUse wants of the flags that all verbs share only those that the
+// verb makes use of.
+func TestCLIHelpOfUse(t *testing.T) {
+	t.Parallel()
+	shared := []string{"--config", "--postgres", "--redis", "--render-url", "--connections", "--log-level"}
+	for verb, want := range map[string][]string{
+		"run": shared, "version": nil, "completion": nil, "demo": {"--log-level"},
+		"render": {"--config", "--postgres", "--redis", "--connections", "--log-level"}, "teardown": {"--config", "--postgres", "--redis", "--log-level"},
+	} {
+		help := typesAlone(t, t.TempDir(), verb, "--help").stdout
+		for _, flag := range shared {
+			if told := strings.Contains(help, flag+" "); told != slices.Contains(want, flag) {
+				t.Errorf("%s --help tells of %s: %t", verb, flag, told)
+			}
+		}
 	}
 }
 

@@ -166,6 +166,7 @@ func TestCLIRefresh(t *testing.T) {
 		t.Fatal(err)
 	}
 	refresh("teaser:43: 1 rendered: 0 changed, 0 as they were, 1 deleted\n", "43")
+	refresh("teaser:43: 1 rendered: 0 changed, 0 as they were, 0 deleted\n1 without a row, and not in Redis\n", "43")
 	d.asOwner(t, "DELETE FROM products WHERE id = 42")
 	refresh("teaser:*: 2 rendered: 1 changed, 0 as they were, 1 deleted\n")
 	holds(map[string]string{"42": "", "43": "", "44": "<b>Yew</b> ", "no:such": ""})
@@ -240,7 +241,7 @@ func TestCLILife(t *testing.T) {
 	if a := answerOf(t, p); a.stdout != "" {
 		t.Errorf("run gives %q", a.stdout)
 	}
-	status(0, slot+", nobody streams it", "fresh as of ")
+	status(0, slot+", nobody streams it", "fresh as of ", "teaser rendered, and no daemon keeps it fresh now")
 
 	d.postgres = withUser(t, d.db.url, d.role)
 	unmade := d.types(t, dir, nil, "teardown", "--print")

@@ -75,7 +75,7 @@ func streamable(ctx context.Context, cfg Config, w *walsender) (Slot, error) {
 	if !slot.Exists {
 		return slot, ErrNoSlot
 	}
-	if p := slot.foreign(cfg.Slot); p != nil {
+	if p := slot.Foreign(cfg.Slot); p != nil {
 		return slot, *p
 	}
 	if why := slot.Lost(); why != "" {

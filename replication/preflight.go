@@ -126,7 +126,7 @@ func (f facts) problems(cfg Config, tables []viewlet.Table) Problems {
 	tables = unique(tables)
 	all := []*Problem{
 		f.wrongServer(), f.wrongWALLevel(), f.synchronous(), f.refused, f.wrongRole(),
-		f.slot.foreign(cfg.Slot), f.noSlotFree(cfg), f.wrongPublication(cfg, publishable(tables)),
+		f.slot.Foreign(cfg.Slot), f.noSlotFree(cfg), f.wrongPublication(cfg, publishable(tables)),
 	}
 	for _, t := range tables {
 		p := unpublishable(t)

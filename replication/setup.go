@@ -58,7 +58,7 @@ func setup(ctx context.Context, conn *pgconn.PgConn, cfg Config, tables []viewle
 	if err != nil {
 		return State{}, err
 	}
-	if p := slot.foreign(cfg.Slot); p != nil {
+	if p := slot.Foreign(cfg.Slot); p != nil {
 		return State{}, *p
 	}
 	pub, err := readPublication(ctx, conn, cfg.Publication)

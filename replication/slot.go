@@ -129,9 +129,9 @@ func (s Slot) Lost() string {
 	return fmt.Sprintf("Postgres has removed WAL that it needed: it keeps no more than max_slot_wal_keep_size, which is %s; raise that", s.Limit)
 }
 
-// foreign says that the slot was made for something else; nil when it was not,
-// or when there is none.
-func (s Slot) foreign(name string) *Problem {
+// Foreign says that the slot of that name was made for something else; nil when
+// it was not, or when there is none.
+func (s Slot) Foreign(name string) *Problem {
 	another := fmt.Sprintf("give this daemon another slot, or, if nobody needs that one: SELECT pg_drop_replication_slot(%s);", quoteLiteral(name))
 	switch {
 	case !s.Exists:
@@ -191,7 +191,7 @@ func dropSlot(ctx context.Context, conn *pgconn.PgConn, cfg Config) error {
 	if err != nil || !slot.Exists {
 		return err
 	}
-	if p := slot.foreign(cfg.Slot); p != nil {
+	if p := slot.Foreign(cfg.Slot); p != nil {
 		return *p
 	}
 	_, err = query(ctx, conn, dropSlotSQL(cfg))

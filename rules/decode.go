@@ -2,6 +2,7 @@ package rules
 
 import (
 	"cmp"
+	"fmt"
 	"math/big"
 	"slices"
 	"strings"
@@ -73,6 +74,13 @@ func schema(required, optional string) *hcl.BodySchema {
 // attributes reads those of a block. Without ok they are not all right.
 func (d *decoder) attributes(b *hcl.Block) (attrs hcl.Attributes, ok bool) {
 	content, diags := b.Body.Content(schemas[b.Type])
+	for _, problem := range diags {
+		if problem.Summary == "Missing required argument" { // of which no block has more than one, the first
+			must := schemas[b.Type].Attributes[0].Name
+			problem.Summary = "Missing " + must
+			problem.Detail = fmt.Sprintf("Every %s has a %s: write %s = %s.", b.Type, must, must, examples[must])
+		}
+	}
 	return content.Attributes, d.Add(diags)
 }
 
@@ -142,6 +150,7 @@ var examples = map[string]string{
 	"render_url":  `env("RENDER_URL")`,
 	"render_lag":  `"10s"`,
 	"prefix":      `"viewlet:"`,
+	"refresh":     `product_teaser(id)`,
 	"query":       `"SELECT name FROM products WHERE id = @id"`,
 	"all":         `"SELECT id FROM products"`,
 	"template":    `"templates/product_teaser.html"`,

@@ -77,14 +77,10 @@ func (d *decoder) resolve() {
 	}
 }
 
-const example = ` Write at least one viewlet and the table that refreshes it:
+const example = ` Write at least one viewlet:
 
   viewlet "product_teaser" {
     params   = ["id"]
     query    = "SELECT name, price FROM products WHERE id = @id"
     template = "product_teaser.html"
-  }
-
-  table "products" {
-    refresh = product_teaser(id)
   }`

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -160,10 +161,11 @@ func (d *decoder) template(file string, attrs hcl.Attributes) *Template {
 }
 
 func (d *decoder) templateFile(dir string, a *hcl.Attribute) *Template {
-	path, ok := d.text(a)
+	written, ok := d.text(a)
 	if !ok {
 		return nil
 	}
+	path := written
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(dir, filepath.FromSlash(path))
 	}
@@ -174,7 +176,8 @@ func (d *decoder) templateFile(dir string, a *hcl.Attribute) *Template {
 	t, err := d.folders.Read(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		d.Error(a.Expr.Range(), "No such template", "There is no file %s; the path is relative to the file of rules.%s", path, hint.DidYouMean(filepath.Base(path), d.folders.Names(path), "%s"))
+		like := filepath.Join(strings.ReplaceAll(filepath.Dir(written), "%", "%%"), "%s") // written as it was
+		d.Error(a.Expr.Range(), "No such template", "There is no file %s; the path is relative to the file of rules.%s", path, hint.DidYouMean(filepath.Base(path), d.folders.Names(path), like))
 	case err != nil:
 		d.Error(a.Expr.Range(), "Cannot read the template", "%s.", err)
 	}

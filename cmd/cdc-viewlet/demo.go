@@ -158,18 +158,19 @@ func (a *app) live(ctx context.Context, o demoOptions, d *daemon, set *rules.Set
 }
 
 func (a *app) sayWhere(shop, metrics net.Addr, pg *sandbox.Postgres, redis *sandbox.Redis) {
+	metered := fmt.Sprintf("http://%s/metrics", metrics)
 	a.say(`
 The shop is open, and a writer is at work on its tables:
 
-  http://%s            the storefront, from Redis alone, as it changes
-  http://%s/metrics   what the daemon says of itself
+  %-*s  the storefront, from Redis alone, as it changes
+  %s  what the daemon says of itself
 
   psql %s
   redis-cli -u %s get viewlet:product_teaser:1
   the rules: %s
 
 Change a row in psql and watch. Ctrl-C ends it.
-`, shop, metrics, pg.URL(), strings.TrimSuffix(redis.URL(), "/"), a.config)
+`, len(metered), "http://"+shop.String(), metered, pg.URL(), strings.TrimSuffix(redis.URL(), "/"), a.config)
 }
 
 // listen takes the address, or with a port that is in use another one.

@@ -46,6 +46,8 @@ func grants(ctx context.Context, conn *pgconn.PgConn, set *rules.Set) (rules.Dia
 		pipe.SendPipelineSync() // so that an error ends nothing else
 	}
 	err := pipe.Flush()
+	type told struct{ where, detail string }
+	once := map[told]bool{} // a viewlet's all reads what its query reads, and so do lookups that come from it
 	var diags rules.Diagnostics
 	for i := 0; err == nil && i < len(queries); i++ {
 		var refusal *pgconn.PgError
@@ -54,7 +56,12 @@ func grants(ctx context.Context, conn *pgconn.PgConn, set *rules.Set) (rules.Dia
 			if sql := grant(refusal.Message, pgx.Identifier{conn.ParameterStatus("session_authorization")}.Sanitize()); sql != "" {
 				detail += " Let the role read it: " + sql
 			}
-			diags = append(diags, set.Problem(queries[i].name, queries[i].attr, -1, rules.Error, "The role may not run this query", detail))
+			problem := set.Problem(queries[i].name, queries[i].attr, -1, rules.Error, "The role may not run this query", detail)
+			inBlock, there := told{queries[i].name, detail}, told{problem.Subject.String(), detail}
+			if !once[inBlock] && !once[there] {
+				diags = append(diags, problem)
+			}
+			once[inBlock], once[there] = true, true
 		}
 	}
 	if closing := pipe.Close(); err == nil {

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -41,18 +43,22 @@ func (a *app) inspect(ctx context.Context, written *rules.Set, db *render.Databa
 	if err != nil {
 		return nil, err
 	}
-	once := map[uint32]bool{}
 	for _, table := range catalog {
-		if !once[table.OID] {
-			once[table.OID] = true
-			in.tables = append(in.tables, *table)
-		}
+		in.tables = append(in.tables, *table)
 	}
+	slices.SortFunc(in.tables, func(a, b viewlet.Table) int {
+		return cmp.Or(cmp.Compare(a.Schema, b.Schema), cmp.Compare(a.Name, b.Name))
+	})
+	in.tables = slices.CompactFunc(in.tables, func(a, b viewlet.Table) bool { return a.OID == b.OID })
 	var problems []render.Problem
 	in.renderer, problems = render.New(db, set, a.maxFragment)
 	problems = append(problems, in.problems...)
 	more, columns, err := in.renderer.Check(ctx)
 	if err != nil {
+		return nil, err
+	}
+	problems = append(problems, more...)
+	if err := suggestRelations(ctx, conn, problems); err != nil {
 		return nil, err
 	}
 	denied, err := grants(ctx, conn, set)
@@ -62,7 +68,7 @@ func (a *app) inspect(ctx context.Context, written *rules.Set, db *render.Databa
 	in.diags = append(in.diags, set.Bind(catalog, columns)...)
 	in.diags = append(in.diags, set.CheckTypes(in.renderer.ParamTypes)...)
 	in.diags = append(in.diags, denied...)
-	in.diags = append(in.diags, asDiagnostics(set, append(problems, more...))...)
+	in.diags = append(in.diags, asDiagnostics(set, problems)...)
 	return in, nil
 }
 
@@ -79,9 +85,12 @@ func tablesOf(ctx context.Context, conn *pgconn.PgConn, set *rules.Set) (map[vie
 	return tables, nil
 }
 
-// asDiagnostics puts what the renderer found at the lines it is about.
+// asDiagnostics puts what the renderer found at the lines it is about. What
+// several queries of one viewlet lack is told once.
 func asDiagnostics(set *rules.Set, problems []render.Problem) rules.Diagnostics {
+	type told struct{ name, summary, detail string }
 	var diags rules.Diagnostics
+	all := map[told]bool{}
 	for _, p := range problems {
 		name, severity := "", rules.Error
 		if p.Viewlet != nil {
@@ -93,7 +102,10 @@ func asDiagnostics(set *rules.Set, problems []render.Problem) rules.Diagnostics 
 			severity = rules.Warning
 		}
 		summary, detail, offset := describe(p)
-		diags = append(diags, set.Problem(name, p.Attr, offset, severity, summary, detail))
+		if once := (told{name, summary, detail}); !all[once] {
+			all[once] = true
+			diags = append(diags, set.Problem(name, p.Attr, offset, severity, summary, detail))
+		}
 	}
 	return diags
 }

@@ -41,6 +41,9 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitDone
 	case errors.Is(err, errReported):
 		return exitFailed
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		a.tellLine("interrupted, before it was done")
+		return exitFailed
 	case errors.As(err, &usage), !a.started:
 		a.tellError(err)
 		return exitUsage
@@ -81,6 +84,7 @@ Redis, where web apps read them with a plain GET.`,
 	root.SetVersionTemplate(versionLine())
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpCommand(helpCommand())
+	helpOfUse(root)
 	a.flags(root)
 	root.AddCommand(
 		a.runCommand(), a.checkCommand(), a.planCommand(), a.renderCommand(), a.refreshCommand(), a.verifyCommand(), a.benchCommand(),

@@ -83,7 +83,7 @@ func (a *app) plan(ctx context.Context, f planFlags) error {
 	}
 	switch {
 	case f.table != "":
-		return a.planChange(ctx, in, db, f)
+		err = a.planChange(ctx, in, db, f)
 	case f.dot:
 		err = writeDot(a.stdout, in.set, f.derived)
 	default:
@@ -92,7 +92,9 @@ func (a *app) plan(ctx context.Context, f planFlags) error {
 	if err != nil {
 		return err
 	}
-	a.tell(in.set, in.diags)
+	if f.table == "" || in.diags.HasErrors() { // of one change, limits tell nothing
+		a.tell(in.set, in.diags)
+	}
 	if in.diags.HasErrors() {
 		return errReported
 	}

@@ -48,14 +48,18 @@ func (in *inspection) table(name string) (*viewlet.Table, error) {
 	if err != nil {
 		return nil, usagef("--table %s: %v", name, err)
 	}
-	var names []string
+	var names, bare []string
 	for i, t := range in.tables {
 		if t.Name == wanted.Name && (wanted.Schema == "" || t.Schema == wanted.Schema) {
 			return &in.tables[i], nil
 		}
 		names = append(names, derive.TableLabel(viewlet.TableName{Schema: t.Schema, Name: t.Name}))
+		bare = append(bare, t.Name)
 	}
 	slices.Sort(names)
+	if best := nearest(name, append(bare, names...)); best != "" {
+		return nil, usagef("no rule is about a table %q; did you mean %s?", name, best)
+	}
 	return nil, usagef("no rule is about a table %q; there are rules about %s", name, strings.Join(names, ", "))
 }
 

@@ -51,6 +51,9 @@ func (a *app) refresh(ctx context.Context, name string, args []string) error {
 		}
 		ask = viewlet.Refresh{Key: key}
 	}
+	if ask.Via == viewlet.Whole && v.set.Viewlet(name).All == nil && !v.set.Viewlet(name).Requested {
+		a.say("nothing names the instances of %s: only what is in Redis is looked at; write all = \"SELECT ...\" in the viewlet", name)
+	}
 	return a.refreshNow(ctx, v, redis, ask)
 }
 
@@ -101,6 +104,12 @@ func brokenCause(err error) error {
 func (a *app) report(ctx context.Context, redis *cache.Cache, ask viewlet.Refresh, done viewlet.Pass, took time.Duration) error {
 	fmt.Fprintf(a.stdout, "%s: %d rendered in %v: %d changed, %d as they were, %d deleted\n",
 		ask, done.Keys, took.Round(time.Millisecond), done.Written, done.Equal, done.Deleted)
+	if done.Absent > 0 {
+		fmt.Fprintf(a.stdout, "%d without a row, and not in Redis\n", done.Absent)
+	}
+	if done.Skipped > 0 {
+		fmt.Fprintf(a.stdout, "%d left out: nobody has requested them\n", done.Skipped)
+	}
 	if done.Refused > 0 {
 		fmt.Fprintf(a.stdout, "%d left alone: newer in Redis already\n", done.Refused)
 	}

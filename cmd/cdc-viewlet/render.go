@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -13,6 +15,9 @@ func (a *app) renderCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "render NAME [ARGS...]",
 		Short: "render one fragment to stdout, touching nothing",
+		Long: `Renders one fragment as the daemon would, and prints the bytes that belong in
+Redis. Redis is not asked, and nothing is written. Exit code 1 if the query has
+no row, or the fragment cannot be rendered.`,
 		Example: `  cdc-viewlet render product_teaser 42
   cdc-viewlet render category_menu`,
 		Args:              namesViewlet,
@@ -44,6 +49,8 @@ func (a *app) render(ctx context.Context, name string, args []string) error {
 	case f.Body == nil:
 		return fmt.Errorf("render %s: its query has no row, so there is no such fragment", key)
 	}
-	_, err = a.stdout.Write(f.Body)
+	if _, err = a.stdout.Write(f.Body); err == nil && a.watched() && !bytes.HasSuffix(f.Body, []byte("\n")) {
+		_, err = io.WriteString(a.stdout, "\n") // for the eyes: the prompt stands on a line of its own
+	}
 	return err
 }

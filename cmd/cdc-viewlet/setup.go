@@ -56,7 +56,7 @@ func (a *app) setup(ctx context.Context, print, identities bool) error {
 	}
 	ed, err := a.prepare(ctx, set, db)
 	if errors.Is(err, errReported) && len(ed.set.Identities()) > 0 {
-		a.say("cdc-viewlet setup --replica-identity alters the replica identities")
+		a.say("cdc-viewlet: to have the replica identities altered first, write cdc-viewlet setup --replica-identity")
 	}
 	if err != nil {
 		return err

@@ -22,7 +22,8 @@ func (a *app) statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "tell where the slot, Redis and each viewlet stand",
 		Long: `Asks Postgres for the slot and Redis for what the daemon noted there. Exit code 1
-if the slot is missing or lost, or something could not be rendered.`,
+if the slot is missing, lost or somebody else's, or something could not be
+rendered.`,
 		Example: "  cdc-viewlet status",
 		Args:    noArguments,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.status(cmd.Context()) },
@@ -66,7 +67,7 @@ func (a *app) status(ctx context.Context) error {
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	healthy := writeSlot(w, cfg, slot)
 	writeRedis(w, redis, state)
-	writeViewlets(w, set, state, failed)
+	writeViewlets(w, set, state, failed, slot.Active)
 	if err := w.Flush(); err != nil {
 		return err
 	}
@@ -79,6 +80,10 @@ func (a *app) status(ctx context.Context) error {
 func writeSlot(w io.Writer, cfg replication.Config, slot replication.Slot) bool {
 	if !slot.Exists {
 		fmt.Fprintf(w, "slot\t%s does not exist: `cdc-viewlet run` or `cdc-viewlet setup` makes it\n", cfg.Slot)
+		return false
+	}
+	if p := slot.Foreign(cfg.Slot); p != nil {
+		fmt.Fprintf(w, "slot\t%v\n", p)
 		return false
 	}
 	streaming := "nobody streams it"
@@ -105,10 +110,10 @@ func writeRedis(w io.Writer, redis *cache.Cache, state cache.State) {
 	fmt.Fprintf(w, "redis\t%s, fresh as of %v\n", redis.Addr(), state.LSN)
 }
 
-func writeViewlets(w io.Writer, set *rules.Set, state cache.State, failed failures) {
+func writeViewlets(w io.Writer, set *rules.Set, state cache.State, failed failures, followed bool) {
 	fmt.Fprintln(w)
 	for _, v := range set.Viewlets {
-		fmt.Fprintf(w, "%s\t%s\n", v.Name, viewletState(state.Fingerprints[v.Name], set.Fingerprint(v.Name), failed.broken[v.Name], failed.counts[v.Name]))
+		fmt.Fprintf(w, "%s\t%s\n", v.Name, viewletState(state.Fingerprints[v.Name], set.Fingerprint(v.Name), failed.broken[v.Name], failed.counts[v.Name], followed))
 	}
 	for i, name := range slices.Sorted(maps.Keys(failed.first)) {
 		if i == 0 {
@@ -121,8 +126,11 @@ func writeViewlets(w io.Writer, set *rules.Set, state cache.State, failed failur
 	}
 }
 
-func viewletState(written, wanted string, broken bool, failed int) string {
+func viewletState(written, wanted string, broken bool, failed int, followed bool) string {
 	state := "fresh"
+	if !followed {
+		state = "rendered, and no daemon keeps it fresh now"
+	}
 	switch {
 	case broken:
 		state = "broken"

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -11,8 +12,13 @@ import (
 )
 
 // terminal reports whether somebody watches the talk.
-func (a *app) terminal() bool {
-	f, ok := a.stderr.(*os.File)
+func (a *app) terminal() bool { return isTerminal(a.stderr) }
+
+// watched reports whether somebody watches the data.
+func (a *app) watched() bool { return isTerminal(a.stdout) }
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 

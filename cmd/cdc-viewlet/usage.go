@@ -85,6 +85,9 @@ func unknownFlag(cmd *cobra.Command, err *pflag.NotExistError) error {
 func valueOf(f *pflag.Flag) string {
 	switch f.Value.Type() {
 	case "int", "uint64":
+		if f.DefValue == "0" {
+			return "a whole number, such as 1000"
+		}
 		return "a whole number, such as " + f.DefValue
 	case "float64":
 		return "a number, such as " + f.DefValue
@@ -96,12 +99,35 @@ func valueOf(f *pflag.Flag) string {
 
 // nearest gives the name most like the one that was typed; empty when none is.
 func nearest(typed string, names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
 	distance := func(name string) int { return levenshtein.Distance(strings.ToLower(typed), name, nil) }
 	best := slices.MinFunc(names, func(a, b string) int { return distance(a) - distance(b) })
 	if distance(best) > max(2, len(typed)/3) {
 		return ""
 	}
 	return best
+}
+
+// helpOfUse leaves out of each verb's help the flags that all verbs share and
+// it makes no use of.
+func helpOfUse(root *cobra.Command) {
+	connected := []string{"config", "postgres", "redis", "log-level", "log-format", "connections", "statement-timeout"}
+	rendering := append(connected, "max-fragment")
+	uses := map[string][]string{
+		"run": append(rendering, "render-url"), "check": append(rendering, "render-url"),
+		"plan": rendering, "render": rendering, "refresh": rendering, "verify": rendering, "bench": rendering, "setup": rendering,
+		"status": connected, "teardown": {"config", "postgres", "redis", "log-level", "log-format"},
+		"demo": {"log-level", "log-format"}, "completion": {}, "version": {}, "help": {},
+	}
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(verb *cobra.Command, args []string) {
+		if used, known := uses[verb.Name()]; known && verb != root {
+			verb.InheritedFlags().VisitAll(func(f *pflag.Flag) { f.Hidden = !slices.Contains(used, f.Name) })
+		}
+		help(verb, args)
+	})
 }
 
 // helpCommand is cobra's, but for a verb that there is not.

@@ -16,6 +16,7 @@ func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "version",
 		Short:   "tell which cdc-viewlet this is",
+		Long:    "Prints the version, the Go that built it, and the system that it was built for.",
 		Example: "  cdc-viewlet version",
 		Args:    noArguments,
 		RunE: func(*cobra.Command, []string) error {

@@ -49,6 +49,9 @@ func knows(set *rules.Set, name string) error {
 	if set.Viewlet(name) != nil {
 		return nil
 	}
+	if of, args, ok := strings.Cut(name, ":"); ok && set.Viewlet(of) != nil { // as keys are written everywhere
+		return usagef("%q is a key; write the viewlet and its arguments apart: %s %s", name, of, strings.ReplaceAll(args, ":", " "))
+	}
 	if like := set.Suggest(name); like != "" {
 		return usagef("there is no viewlet %q.%s", name, like)
 	}

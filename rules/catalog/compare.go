@@ -154,11 +154,11 @@ func (c *comparison) argument(r *rule.Rule, read rule.Column) (of viewlet.TableC
 		return of, ok
 	}
 	c.identity(r.Bound, true)
-	instead := fmt.Sprintf("Or write new.%s if rows never leave it, and never go.", of.Name)
-	if r.Why != "" {
-		instead = "`cdc-viewlet setup --replica-identity` does it for all such tables."
+	if r.Why != "" { // told in the same words for every viewlet that needs it
+		c.Error(read.At, "Old values are not sent", "Postgres sends no more of an old row of %s than its replica identity, so a fragment that a row has left would stay as it is. %s `cdc-viewlet setup --replica-identity` does it for all such tables.", r.Table, identityFull(r))
+		return of, false
 	}
-	c.Error(read.At, "Old value is not sent", "Postgres does not send the old value of %s.%s, so the fragment that the row belonged to would stay as it is. %s %s", r.Table, of.Name, identityFull(r), instead)
+	c.Error(read.At, "Old value is not sent", "Postgres does not send the old value of %s.%s, so the fragment that the row belonged to would stay as it is. %s Or write new.%s if rows never leave it, and never go.", r.Table, of.Name, identityFull(r), of.Name)
 	return of, false
 }
 

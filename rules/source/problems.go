@@ -7,8 +7,10 @@ import (
 	"io"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hcled"
 )
 
 // Problems gathers what is wrong, so that all of it is said at once.
@@ -63,19 +65,62 @@ func (p *Problems) Sorted() hcl.Diagnostics {
 }
 
 // Write writes diagnostics as HCL does, with the lines that they are about.
-// Passwords in the lines are starred out. Details are wrapped at width columns,
-// not at all when that is 0; color adds VT100 sequences.
+// What is wrong in several places in the same words is written once. Passwords
+// in the lines are starred out. Details are wrapped at width columns, not at
+// all when that is 0; color adds VT100 sequences.
 func (f Files) Write(w io.Writer, diags hcl.Diagnostics, width uint, color bool) error {
-	shown := map[string]*hcl.File{}
+	shown := Files{}
 	for name, file := range f {
 		redacted := *file
 		redacted.Bytes = redact(file.Bytes)
 		shown[name] = &redacted
 	}
-	if err := hcl.NewDiagnosticTextWriter(w, shown, width, color).WriteDiagnostics(diags); err != nil {
+	if err := hcl.NewDiagnosticTextWriter(w, shown, width, color).WriteDiagnostics(shown.once(diags)); err != nil {
 		return fmt.Errorf("write diagnostics: %w", err)
 	}
 	return nil
+}
+
+// once gives, of diagnostics that differ in nothing but their place, the first
+// one, with the places of the others below its detail.
+func (f Files) once(diags hcl.Diagnostics) hcl.Diagnostics {
+	type words struct {
+		severity        hcl.DiagnosticSeverity
+		summary, detail string
+	}
+	var kept hcl.Diagnostics
+	told := map[words]int{} // where in kept
+	for _, d := range diags {
+		said := words{d.Severity, d.Summary, d.Detail}
+		i, again := told[said]
+		switch {
+		case d.Subject == nil || !again:
+			told[said] = len(kept)
+			one := *d
+			kept = append(kept, &one)
+		case kept[i].Detail == d.Detail:
+			kept[i].Detail += "\n\nIt is the same here:\n  " + f.place(*d.Subject)
+		default:
+			kept[i].Detail += "\n  " + f.place(*d.Subject)
+		}
+	}
+	return kept
+}
+
+// place tells a place as HCL does, with what stands there if that is short:
+// rules.hcl line 13, in table "products": lower(5).
+func (f Files) place(at hcl.Range) string {
+	text := fmt.Sprintf("%s line %d", at.Filename, at.Start.Line)
+	if file := f[at.Filename]; file != nil {
+		if block := hcled.ContextString(file, at.Start.Byte); block != "" {
+			text += ", in " + block
+		}
+	}
+	const short = 40
+	if what := f.Text(at); what != "" && len(what) <= short && !strings.Contains(what, "\n") {
+		text += ": " + what
+	}
+	return text
 }
 
 var passwords = regexp.MustCompile(`://[^\s:/@"]*:([^\s"]+)@|(?i:\bpassword='?)([^\s'"&]+)`)
