@@ -1,6 +1,7 @@
 package direct
 
 import (
+	"strconv"
 	"strings"
 	"text/template/parse"
 )
@@ -15,6 +16,12 @@ type escapers struct {
 	// same tell of a text that an escaper does not change; any other is the
 	// engine's.
 	same []func(string) bool
+}
+
+// isEscaper tells whether a command is one of those, or NullAsNothing.
+func isEscaper(cmd *parse.CommandNode) bool {
+	id, ok := cmd.Args[0].(*parse.IdentifierNode)
+	return ok && (id.Ident == NullAsNothing || strings.HasPrefix(id.Ident, "_html_template_"))
 }
 
 // escapersOf reports false when there is one that is not known here.
@@ -41,7 +48,12 @@ func escapersOf(cmds []*parse.CommandNode) (e escapers, ok bool) {
 	return e, true
 }
 
-func (e *escapers) append(dst []byte, s string) ([]byte, bool) {
+// append appends a scalar. An int is the same to all of them.
+func (e *escapers) append(dst []byte, v datum) ([]byte, bool) {
+	if v.kind == long || v.kind == short {
+		return strconv.AppendInt(dst, v.n, 10), true
+	}
+	s := v.print()
 	for _, same := range e.same {
 		if !same(s) {
 			return dst, false

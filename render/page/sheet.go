@@ -18,7 +18,7 @@ type Form struct {
 
 // Form fits the page to a query.
 func (p *Page) Form(params, columns []value.Field) *Form {
-	return &Form{page: p, params: params, columns: columns, direct: direct.Compile(p.name, p.executed, params, columns)}
+	return &Form{page: p, params: params, columns: columns, direct: direct.Compile(p.name, p.executed, functions, params, columns)}
 }
 
 // Sheet makes one fragment after another. It is for one goroutine.

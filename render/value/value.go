@@ -22,15 +22,18 @@ func Of(oid uint32, text string) (any, error) {
 	case pgtype.Float4OID, pgtype.Float8OID:
 		return ParseDouble(text)
 	case pgtype.NumericOID:
-		if text == "" || text[len(text)-1] > '9' {
-			return text, nil // NaN, Infinity
+		if IsDecimal(text) {
+			return Decimal(text), nil
 		}
-		return Decimal(text), nil
 	case pgtype.JSONOID, pgtype.JSONBOID:
 		return decodeJSON(text)
 	}
 	return text, nil
 }
+
+// IsDecimal tells whether a numeric's text has digits: NaN and Infinity stay
+// strings.
+func IsDecimal(text string) bool { return text != "" && text[len(text)-1] <= '9' }
 
 // decodeJSON decodes objects to maps, arrays to slices, and numbers to int64
 // where they are whole, else to Decimal.
