@@ -68,8 +68,14 @@ const deepest = 100
 
 // Append appends a fragment of at most max bytes to dst. args are its
 // arguments, and each of rows is the index in all of a row's first value. It
-// reports false when it is to be made by Go's engine.
-func (r *Run) Append(dst []byte, max int, args []string, all *value.Rows, rows []int) ([]byte, bool) {
+// reports false when it is to be made by Go's engine, which has an error for a
+// function that panics.
+func (r *Run) Append(dst []byte, max int, args []string, all *value.Rows, rows []int) (out []byte, ok bool) {
+	defer func() {
+		if recover() != nil {
+			out, ok = nil, false
+		}
+	}()
 	r.all, r.rows = all, rows
 	r.out, r.most = dst, len(dst)+max
 	r.deep, r.vars, r.base = 0, r.vars[:0], 0
@@ -81,7 +87,7 @@ func (r *Run) Append(dst []byte, max int, args []string, all *value.Rows, rows [
 		}
 		r.params[i] = datumOf(v)
 	}
-	ok := r.template(r.p.main, datum{kind: whole})
+	ok = r.template(r.p.main, datum{kind: whole})
 	return r.out, ok
 }
 
