@@ -141,6 +141,11 @@ func (f *facts) row(l *level) {
 			f.equate(ref{level: l, column: i + 1}, out)
 		}
 	}
+	for i, c := range l.computed {
+		if at := len(l.outputs) + i + 1; c.inner != (ref{}) && f.usable(l, at) {
+			f.equate(ref{level: l, column: at}, c.inner)
+		}
+	}
 	if setop := l.query.child("setOperations"); setop != nil && !l.recursive {
 		f.operand(&branch{l, setop})
 	}

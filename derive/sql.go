@@ -20,10 +20,14 @@ type writer struct {
 	*plan
 	names  map[*source]string
 	lookup *Lookup
+	// elements are the names in FROM of arrays' elements, which stand there
+	// behind the tables.
+	elements map[ref]string
+	unnested []string
 }
 
 func newWriter(p *plan) *writer {
-	w := &writer{plan: p, names: map[*source]string{}, lookup: &Lookup{}}
+	w := &writer{plan: p, names: map[*source]string{}, lookup: &Lookup{}, elements: map[ref]string{}}
 	used := map[string]bool{}
 	for _, t := range p.tables {
 		name := t.table.Name
@@ -50,6 +54,9 @@ func (w *writer) query(columns []string) string {
 		from = append(from, t.table.SQL+w.alias(t))
 	}
 	where := w.conditions()
+	if from = append(from, w.unnested...); len(from) == 0 {
+		return "SELECT " + strings.Join(columns, ", ")
+	}
 	sql := "SELECT DISTINCT " + strings.Join(columns, ", ") + " FROM " + strings.Join(from, ", ")
 	if len(where) > 0 {
 		sql += " WHERE " + strings.Join(where, " AND ")
@@ -68,6 +75,9 @@ func (w *writer) alias(t *source) string {
 // column writes a table's column, with the table unless there is only one. A
 // table whose name is a reserved word needs its quotes here, too.
 func (w *writer) column(r ref) string {
+	if c := r.computed(); c != nil {
+		return w.computed(r, c, w.column)
+	}
 	name := w.names[r.source]
 	switch {
 	case len(w.tables) == 1:
@@ -144,6 +154,9 @@ func (w *writer) term(r, with ref) string {
 // input writes a column of the changed row. What it is compared with may be of
 // a narrower type, so it needs a cast to its own.
 func (w *writer) input(r ref, cast bool) string {
+	if c := r.computed(); c != nil {
+		return w.computed(r, c, w.collated)
+	}
 	column := r.known()
 	i := slices.Index(w.lookup.Columns, column.Name)
 	if i < 0 {
@@ -159,6 +172,60 @@ func (w *writer) input(r ref, cast bool) string {
 		return "@" + w.lookup.Params[i] + "::" + column.Type
 	}
 	return "@" + w.lookup.Params[i]
+}
+
+// collated writes a column of the changed row as the table has it, which
+// matters to what is computed of it: a text without a collation has the
+// database's.
+func (w *writer) collated(r ref) string {
+	if collation := r.known().Collation; collation != "" {
+		return "(" + w.input(r, true) + " COLLATE " + collation + ")"
+	}
+	return w.input(r, true)
+}
+
+// computed writes what is computed of columns. An array's elements stand in
+// FROM, and here their name.
+func (w *writer) computed(r ref, c *computed, column func(ref) string) string {
+	if name := w.elements[r]; name != "" {
+		return name
+	}
+	var b strings.Builder
+	for _, word := range c.words {
+		if b.WriteString(word.text); word.ref != (ref{}) {
+			b.WriteString(column(word.ref))
+		}
+	}
+	if !c.each {
+		return b.String()
+	}
+	name := w.elementName()
+	w.elements[r] = name
+	w.unnested = append(w.unnested, "unnest("+b.String()+") AS "+name)
+	return name
+}
+
+// elementName gives a name that no column of the tables has.
+func (w *writer) elementName() string {
+	name := "element"
+	for i := 2; w.used(name); i++ {
+		name = fmt.Sprintf("element_%d", i)
+	}
+	return name
+}
+
+func (w *writer) used(name string) bool {
+	for _, t := range w.tables {
+		if w.names[t] == name || slices.ContainsFunc(t.table.Columns, func(c Column) bool { return c.Name == name }) {
+			return true
+		}
+	}
+	for _, other := range w.elements {
+		if other == name {
+			return true
+		}
+	}
+	return false
 }
 
 func (o *Operator) sql() string {
