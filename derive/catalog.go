@@ -56,6 +56,9 @@ type Column struct {
 	SQL       string // its name as SQL writes it
 	Type      string // as SQL writes it, without length or precision
 	Collation string // as SQL writes it; empty: none, or the database's
+	// Single: there are no arrays of its type, as of arrays. A param of it has to
+	// come as a text.
+	Single    bool
 	NotNull   bool
 	Generated bool // the stream leaves it out
 }

@@ -168,10 +168,14 @@ func (w *writer) input(r ref, cast bool) string {
 		w.lookup.Columns = append(w.lookup.Columns, column.Name)
 		w.lookup.Params = append(w.lookup.Params, name)
 	}
-	if cast {
-		return "@" + w.lookup.Params[i] + "::" + column.Type
+	switch param := "@" + w.lookup.Params[i]; {
+	case column.Single:
+		return param + "::text::" + column.Type
+	case cast:
+		return param + "::" + column.Type
+	default:
+		return param
 	}
-	return "@" + w.lookup.Params[i]
 }
 
 // collated writes a column of the changed row as the table has it, which

@@ -126,6 +126,7 @@ func typeSQL(oid string) string {
 var columnsSQL = `SELECT attrelid, CASE WHEN attisdropped THEN '' ELSE attname END, quote_ident(attname), ` + typeSQL("atttypid") + `,
 		coalesce((SELECT quote_ident(n.nspname) || '.' || quote_ident(l.collname) FROM pg_catalog.pg_collation l
 			JOIN pg_catalog.pg_namespace n ON n.oid = l.collnamespace WHERE l.oid = attcollation AND l.oid <> 'pg_catalog.default'::regcollation), ''),
+		EXISTS (SELECT FROM pg_catalog.pg_type WHERE oid = atttypid AND typarray = 0),
 		attnotnull AND attrelid NOT IN (SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhparent AND c.relkind = 'r')
 			AND attrelid NOT IN (SELECT unnest(conrelid || ARRAY(SELECT pg_catalog.pg_partition_ancestors(conrelid)::oid))
 				FROM pg_catalog.pg_constraint WHERE contype = 'n' AND NOT convalidated),
@@ -139,7 +140,7 @@ func (c *cataloguer) columns(ctx context.Context, oids []uint32) error {
 	}
 	var oid uint32
 	var col derive.Column
-	_, err = pgx.ForEachRow(rows, []any{&oid, &col.Name, &col.SQL, &col.Type, &col.Collation, &col.NotNull, &col.Generated}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&oid, &col.Name, &col.SQL, &col.Type, &col.Collation, &col.Single, &col.NotNull, &col.Generated}, func() error {
 		c.catalog.Relations[oid].Columns = append(c.catalog.Relations[oid].Columns, col)
 		return nil
 	})
