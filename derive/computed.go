@@ -38,6 +38,14 @@ func (r ref) computed() *computed {
 	return nil
 }
 
+// each is 1 for elements of an array, and 0 for what there is one of.
+func (r ref) each() int {
+	if c := r.computed(); c != nil && c.each {
+		return 1
+	}
+	return 0
+}
+
 // compute gives the ref of an expression over the columns of one row.
 func (l *level) compute(e *node) (ref, form, bool) {
 	s := speller{catalog: l.catalog}

@@ -1,6 +1,7 @@
 package derive
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -97,7 +98,7 @@ func (w *writer) conditions() []string {
 			continue
 		}
 		for _, t := range terms[1:] {
-			where = append(where, w.column(t)+" = "+w.term(terms[0], t))
+			where = append(where, w.holds(t, terms[0]))
 		}
 	}
 	for i, c := range w.classes {
@@ -116,6 +117,26 @@ func (w *writer) conditions() []string {
 		}
 	}
 	return where
+}
+
+// holds writes that a column is one that was there before it. Of an array whose
+// elements nothing else names it says that the other is among them, in the form
+// that an index can serve where the types are the same.
+//
+// https://www.postgresql.org/docs/current/gin.html
+func (w *writer) holds(r, first ref) string {
+	c, of := r.computed(), first.known()
+	switch {
+	case c == nil || !c.each || w.elements[r] != "":
+		return w.column(r) + " = " + w.term(first, r)
+	case c.Type == of.Type:
+		value := w.column(first)
+		if first.source == w.origin {
+			value = w.input(first, true)
+		}
+		return w.spelled(c, w.column) + " @> ARRAY[" + value + "]"
+	}
+	return w.term(first, r) + " = ANY(" + w.spelled(c, w.column) + ")"
 }
 
 // as writes the cast that the query has where the operator takes another type.
@@ -139,6 +160,9 @@ func (w *writer) terms(c *class) []ref {
 	}
 	for _, t := range w.tables {
 		terms = append(terms, c.of(t)...)
+	}
+	if len(terms) > 0 && terms[0].source != w.origin {
+		slices.SortStableFunc(terms, func(a, b ref) int { return cmp.Compare(a.each(), b.each()) })
 	}
 	return terms
 }
@@ -194,19 +218,23 @@ func (w *writer) computed(r ref, c *computed, column func(ref) string) string {
 	if name := w.elements[r]; name != "" {
 		return name
 	}
+	if !c.each {
+		return w.spelled(c, column)
+	}
+	name := w.elementName()
+	w.elements[r] = name
+	w.unnested = append(w.unnested, "unnest("+w.spelled(c, column)+") AS "+name)
+	return name
+}
+
+func (w *writer) spelled(c *computed, column func(ref) string) string {
 	var b strings.Builder
 	for _, word := range c.words {
 		if b.WriteString(word.text); word.ref != (ref{}) {
 			b.WriteString(column(word.ref))
 		}
 	}
-	if !c.each {
-		return b.String()
-	}
-	name := w.elementName()
-	w.elements[r] = name
-	w.unnested = append(w.unnested, "unnest("+b.String()+") AS "+name)
-	return name
+	return b.String()
 }
 
 // elementName gives a name that no column of the tables has.

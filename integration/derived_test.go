@@ -275,6 +275,7 @@ func TestCheckTellsWhatIsNotFollowed(t *testing.T) {
 		CREATE FUNCTION tax(int) RETURNS int LANGUAGE sql STABLE AS 'SELECT count(*)::int FROM settings';
 		CREATE TABLE visits (id int PRIMARY KEY, author_id int NOT NULL, note text);
 		ALTER TABLE visits REPLICA IDENTITY FULL;
+		ALTER TABLE visits ADD tags text[], ADD mail varchar(40), ADD odd int;
 		INSERT INTO visits SELECT i, i, repeat('x', 100) FROM generate_series(1, 60000) i;
 		ANALYZE visits;`, map[string]string{})
 	for _, c := range []struct{ name, rules, says string }{
@@ -282,6 +283,10 @@ func TestCheckTellsWhatIsNotFollowed(t *testing.T) {
 		{"a function", `query = "SELECT title, tax(id) FROM books WHERE id = @id"`, "The function public.tax is not immutable"},
 		{"a param that no row names", `query = "SELECT title FROM books WHERE id < @id"`, "A row of public.books names no @id"},
 		{"an index", `query = "SELECT title FROM books b JOIN visits v ON v.author_id = b.author_id WHERE v.id = @id"`, "CREATE INDEX CONCURRENTLY ON \"public\".\"visits\" (author_id);"},
+		{"an index on an expression", `query = "SELECT title FROM books b JOIN visits v ON lower(v.mail) = lower(b.title) WHERE v.id = @id"`, "CREATE INDEX CONCURRENTLY ON \"public\".\"visits\" ((lower((mail)::text)));"},
+		{"an index on a cast", `query = "SELECT title FROM books b JOIN visits v ON v.odd::text = b.title WHERE v.id = @id"`, "CREATE INDEX CONCURRENTLY ON \"public\".\"visits\" (((odd)::text));"},
+		{"an index for a cast that does nothing", `query = "SELECT title FROM books b JOIN visits v ON v.mail::text = b.title WHERE v.id = @id"`, "CREATE INDEX CONCURRENTLY ON \"public\".\"visits\" (mail);"},
+		{"an index on elements", `query = "SELECT title FROM books b JOIN visits v ON b.title = ANY(v.tags) WHERE v.id = @id"`, "CREATE INDEX CONCURRENTLY ON \"public\".\"visits\" USING gin (tags);"},
 		{"a table that is not covered", "derive = false\n all = \"SELECT id FROM books\"\n query = \"SELECT title FROM books WHERE id = @id\"", `write ignore = ["public.books"]`},
 		{"what is ignored is not read", "ignore = [\"settings\"]\n query = \"SELECT title FROM books WHERE id = @id\"", "does not read settings, but public.books"},
 	} {
