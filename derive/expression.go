@@ -17,6 +17,7 @@ func (b *builder) expressions(l *level) error {
 				return err
 			}
 		}
+		b.unnested(s)
 	}
 	if l.root != nil {
 		if err := b.conditions(l, q.child("jointree")); err != nil {

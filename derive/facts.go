@@ -87,8 +87,12 @@ func (f *facts) join(j *join) {
 	f.real[j] = true
 	switch j.kind {
 	case leaf:
-		if j.source != nil && j.source.sub != nil {
-			f.row(j.source.sub)
+		switch s := j.source; {
+		case s == nil:
+		case s.sub != nil:
+			f.row(s.sub)
+		case s.element != ref{}:
+			f.equate(ref{source: s, column: 1}, s.element)
 		}
 	case inner:
 		f.join(j.left)

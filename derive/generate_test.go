@@ -139,6 +139,16 @@ var oddQueries = []string{
 	"SELECT x.c FROM t1 x LEFT JOIN (SELECT abs(1 - a) AS k, b FROM t2) y ON y.b = x.b WHERE y.k = @p1::int",
 	"SELECT x.c FROM t1 x LEFT JOIN LATERAL (SELECT x.a + y.a AS k FROM t2 y WHERE y.b = x.b) s ON true WHERE s.k = @p1::int",
 	"SELECT x.c FROM t1 x FULL JOIN t2 y ON abs(1 - x.a) = abs(1 - y.b) WHERE left(x.c, 1) = @p1::text",
+	"SELECT x.c FROM t1 x, unnest(x.e) e WHERE e = @p1::int",
+	"SELECT x.c FROM t1 x, unnest(x.e) WITH ORDINALITY u(e, n) WHERE u.e = @p1::int AND u.n = @p2::int",
+	"SELECT x.c FROM t1 x LEFT JOIN LATERAL unnest(x.e) u(e) ON true JOIN t2 y ON y.a = u.e WHERE y.b = @p1::int",
+	"SELECT x.c, u.e FROM t1 x LEFT JOIN t2 y ON y.a = x.a LEFT JOIN LATERAL unnest(y.e) u(e) ON u.e = x.b WHERE x.b = @p1::int",
+	"SELECT s.c FROM (SELECT x.c, u.e FROM t1 x CROSS JOIN LATERAL unnest(x.e) u(e)) s WHERE s.e + 1 = @p1::int",
+	"SELECT u.e, count(*) FROM t1 x, unnest(x.e) u(e) GROUP BY u.e HAVING u.e = @p1::int",
+	"SELECT s.e FROM (SELECT u.e FROM t1 x, unnest(x.e) u(e) ORDER BY 1 LIMIT 1) s WHERE s.e = @p1::int",
+	"SELECT x.c FROM t1 x WHERE EXISTS (SELECT FROM unnest(x.e) u(e) WHERE u.e = @p1::int)",
+	"SELECT x.c FROM t1 x WHERE NOT EXISTS (SELECT FROM unnest(x.e) u(e) WHERE u.e = @p1::int) AND x.a = @p1::int",
+	"SELECT x.c FROM t1 x WHERE @p1::int IN (SELECT unnest(x.e))",
 	"SELECT x.c FROM t1 x JOIN t1 y ON abs(1 - x.a) = abs(1 - y.a) WHERE x.b = @p1::int AND y.b - 1 = @p2::int",
 }
 

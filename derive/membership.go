@@ -117,3 +117,20 @@ func (b *builder) elementIs(l *level, x, array *node, collation uint32) []*cond 
 	}
 	return []*cond{{eq: eq}}
 }
+
+// unnested reads unnest(array) in FROM: each of its rows is an element. Those of
+// an array of rows have their fields as columns.
+func (b *builder) unnested(s *source) {
+	functions := s.rte.list("functions")
+	if len(functions) != 1 {
+		return
+	}
+	call := functions[0].node.child("funcexpr")
+	f, args := b.catalog.Functions[call.oid("funcid")], call.list("args")
+	if f == nil || f.Schema != "pg_catalog" || f.Name != "unnest" || len(args) != 1 {
+		return
+	}
+	if r, of, ok := s.level.element(args[0].node); ok && b.catalog.textForm(of) != (form{}) {
+		s.element = r
+	}
+}

@@ -57,7 +57,9 @@ type source struct {
 	table *Relation // nil: not a table
 	sub   *level    // nil: not a subquery, a view or a WITH query
 	leaf  *join
-	read  map[int]bool // columns that the query reads, by attnum; 0: all; below: of the system
+	// element is what each row is one of, of an unnest in FROM; zero: unknown.
+	element ref
+	read    map[int]bool // columns that the query reads, by attnum; 0: all; below: of the system
 	// computed are values of the columns of one row, numbered behind them.
 	computed []*computed
 }
