@@ -14,6 +14,7 @@ type computed struct {
 	words  []word
 	form   form
 	each   bool // the elements of what the words write
+	json   bool // which is a jsonb: its strings, or its keys
 	inner  ref  // of a level's outputs: the same of what they are made of; zero: not known
 }
 
@@ -67,6 +68,19 @@ func (l *level) element(array *node) (ref, form, bool) {
 		return ref{}, form{}, false
 	}
 	c := &computed{words: s.words, form: form{typ, -1}, each: true}
+	r, ok := l.catalog.intern(c)
+	return r, c.form, ok
+}
+
+// keys gives the ref of what a jsonb has as jsonb ? text sees it.
+//
+// https://www.postgresql.org/docs/current/datatype-json.html#JSON-CONTAINMENT
+func (l *level) keys(json *node) (ref, form, bool) {
+	s := speller{catalog: l.catalog}
+	if l.catalog.base(s.spell(l, json)) != jsonbType {
+		return ref{}, form{}, false
+	}
+	c := &computed{words: s.words, form: form{textType, -1}, each: true, json: true}
 	r, ok := l.catalog.intern(c)
 	return r, c.form, ok
 }
@@ -132,7 +146,7 @@ func (c *Catalog) within(l *level, v *computed) ref {
 			return ref{}
 		}
 	}
-	r, _ := c.intern(&computed{words: s.words, form: v.form, each: v.each})
+	r, _ := c.intern(&computed{words: s.words, form: v.form, each: v.each, json: v.json})
 	return r
 }
 
@@ -393,6 +407,9 @@ func (c *computed) said() string {
 	var b strings.Builder
 	if c.each {
 		b.WriteString("ANY(")
+	}
+	if c.json {
+		b.WriteString("keys of ")
 	}
 	for _, w := range c.words {
 		switch {

@@ -31,6 +31,9 @@ func (b *builder) conds(l *level, e *node, sub *level) []*cond {
 		if has, array, any := b.catalog.contains(e); array != nil {
 			return b.elements(l, has, array, any, e.oid("inputcollid"))
 		}
+		if has, json := b.catalog.exists(e); json != nil {
+			return b.key(l, has, json)
+		}
 		b.adviseList(e)
 		return b.comparison(l, e, sub)
 	case e.is("SUBLINK"):

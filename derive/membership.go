@@ -118,6 +118,34 @@ func (b *builder) elementIs(l *level, x, array *node, collation uint32) []*cond 
 	return []*cond{{eq: eq}}
 }
 
+// exists gives the sides of jsonb ? text: what the jsonb has as one of its
+// strings or keys. A nil json: it is another operator.
+//
+// https://www.postgresql.org/docs/current/functions-json.html#FUNCTIONS-JSONB-OP-TABLE
+func (c *Catalog) exists(e *node) (has, json *node) {
+	op, args := c.Operators[e.oid("opno")], e.list("args")
+	if op == nil || op.Schema != "pg_catalog" || op.Name != "?" || op.Left != jsonbType || op.Right != textType || len(args) != 2 {
+		return nil, nil
+	}
+	return args[1].node, args[0].node
+}
+
+func (b *builder) key(l *level, x, json *node) []*cond {
+	rx, fx, ok := l.ref(x, nil)
+	if !ok {
+		return nil
+	}
+	key, f, ok := l.keys(json)
+	if !ok {
+		b.adviseComputed(l, x, json)
+		return nil
+	}
+	if !b.catalog.sameForm(fx, f) {
+		return nil
+	}
+	return []*cond{{eq: &equality{a: rx, b: key, text: true}}}
+}
+
 // unnested reads unnest(array) in FROM: each of its rows is an element. Those of
 // an array of rows have their fields as columns.
 func (b *builder) unnested(s *source) {

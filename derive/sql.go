@@ -129,14 +129,20 @@ func (w *writer) holds(r, first ref) string {
 	switch {
 	case c == nil || !c.each || w.elements[r] != "":
 		return w.column(r) + " = " + w.term(first, r)
+	case c.json:
+		return w.spelled(c, w.column) + " ? " + w.typed(first) + "::text"
 	case c.Type == of.Type:
-		value := w.column(first)
-		if first.source == w.origin {
-			value = w.input(first, true)
-		}
-		return w.spelled(c, w.column) + " @> ARRAY[" + value + "]"
+		return w.spelled(c, w.column) + " @> ARRAY[" + w.typed(first) + "]"
 	}
 	return w.term(first, r) + " = ANY(" + w.spelled(c, w.column) + ")"
+}
+
+// typed writes a column so that it has its type wherever it stands.
+func (w *writer) typed(r ref) string {
+	if r.source == w.origin {
+		return w.input(r, true)
+	}
+	return w.column(r)
 }
 
 // as writes the cast that the query has where the operator takes another type.
@@ -223,9 +229,19 @@ func (w *writer) computed(r ref, c *computed, column func(ref) string) string {
 	}
 	name := w.elementName()
 	w.elements[r] = name
-	w.unnested = append(w.unnested, "unnest("+w.spelled(c, column)+") AS "+name)
+	array := w.spelled(c, column)
+	if c.json {
+		array = strings.ReplaceAll(stringsOfJSON, "$", array)
+	}
+	w.unnested = append(w.unnested, "unnest("+array+") AS "+name)
 	return name
 }
+
+// stringsOfJSON is an array of what a jsonb $ has: an array's elements, an
+// object's keys, or the text that it is.
+const stringsOfJSON = `ARRAY(SELECT jsonb_array_elements_text(CASE jsonb_typeof($) WHEN 'array' THEN $ END)` +
+	` UNION ALL SELECT jsonb_object_keys(CASE jsonb_typeof($) WHEN 'object' THEN $ END)` +
+	` UNION ALL SELECT CASE jsonb_typeof($) WHEN 'string' THEN $ #>> '{}' END)`
 
 func (w *writer) spelled(c *computed, column func(ref) string) string {
 	var b strings.Builder

@@ -195,7 +195,7 @@ func (w *world) value(table string, column int) *string {
 	case "e":
 		v = []string{"{0,1}", "{1,2,NULL}", "{}"}[n]
 	case "f":
-		v = []string{`{"k": "0"}`, `{"k": 1, "n": 2}`, `{"k": null}`}[n]
+		v = []string{`{"k": "0"}`, `{"k": 1, "n": 2}`, `["1", "2", 0]`}[n]
 	}
 	return &v
 }

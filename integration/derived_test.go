@@ -218,6 +218,10 @@ viewlet "tag" {
   params = ["tag"]
   query  = "SELECT string_agg(data->>'slug', ' ' ORDER BY id) AS posts FROM posts WHERE @tag = ANY(tags) GROUP BY @tag::text"
 }
+viewlet "topic" {
+  params = ["topic"]
+  query  = "SELECT min(id) AS first FROM posts WHERE data->'topics' ? @topic GROUP BY @topic::text"
+}
 viewlet "writer" {
   params = ["email"]
   query  = "SELECT w.id, array(SELECT p.data->>'slug' FROM posts p WHERE p.writer_id = w.id ORDER BY p.id) AS posts FROM writers w WHERE lower(w.email) = @email"
@@ -243,10 +247,12 @@ func TestKeysThatAreComputed(t *testing.T) {
 	psql(t, s.db, `UPDATE posts SET data = data || jsonb_build_object('body', (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 2000) i)) WHERE id = 1`)
 	psql(t, s.db, `UPDATE posts SET read = 7 WHERE id = 1`)
 	s.wants(t, map[string]string{"post:waves": `{"id":1,"read":7}`})
+	psql(t, s.db, `UPDATE posts SET data = data || '{"topics": ["art", 1]}' WHERE id = 1`)
+	s.wants(t, map[string]string{"topic:art": `{"first":1}`})
 	psql(t, s.db, `DELETE FROM posts WHERE id = 1`)
-	s.wants(t, map[string]string{"post:waves": "", "tag:sea": "", "tag:light": `{"posts":"saturn"}`, "writer:virginia%40hogarth.uk": `{"id":1,"posts":[]}`})
+	s.wants(t, map[string]string{"topic:art": "", "post:waves": "", "tag:sea": "", "tag:light": `{"posts":"saturn"}`, "writer:virginia%40hogarth.uk": `{"id":1,"posts":[]}`})
 	p.stop(t)
-	s.types(t, "check").gives(t, s.rules()+": ok, 3 viewlets, 2 tables, 0 warnings; compared with the database\n")
+	s.types(t, "check").gives(t, s.rules()+": ok, 4 viewlets, 2 tables, 0 warnings; compared with the database\n")
 	a := s.types(t, "plan", "--table", "posts", "--old", `{"id":2,"writer_id":2,"data":"{\"slug\": \"a\"}","tags":"{x,y}"}`, "--new", `{"data":"{\"slug\": \"b\"}"}`)
 	a.ends(t, 0)
 	for _, want := range []string{"post:a ", "post:b ", "tag:x ", "tag:y ", "writer:max%40uea.ac.uk "} {
@@ -275,7 +281,7 @@ func TestCheckTellsWhatIsNotFollowed(t *testing.T) {
 		CREATE FUNCTION tax(int) RETURNS int LANGUAGE sql STABLE AS 'SELECT count(*)::int FROM settings';
 		CREATE TABLE visits (id int PRIMARY KEY, author_id int NOT NULL, note text);
 		ALTER TABLE visits REPLICA IDENTITY FULL;
-		ALTER TABLE visits ADD tags text[], ADD mail varchar(40), ADD odd int;
+		ALTER TABLE visits ADD tags text[], ADD data jsonb, ADD mail varchar(40), ADD odd int;
 		INSERT INTO visits SELECT i, i, repeat('x', 100) FROM generate_series(1, 60000) i;
 		ANALYZE visits;`, map[string]string{})
 	for _, c := range []struct{ name, rules, says string }{
@@ -286,6 +292,7 @@ func TestCheckTellsWhatIsNotFollowed(t *testing.T) {
 		{"an index on an expression", `query = "SELECT title FROM books b JOIN visits v ON lower(v.mail) = lower(b.title) WHERE v.id = @id"`, "CREATE INDEX CONCURRENTLY ON \"public\".\"visits\" ((lower((mail)::text)));"},
 		{"an index on a cast", `query = "SELECT title FROM books b JOIN visits v ON v.odd::text = b.title WHERE v.id = @id"`, "CREATE INDEX CONCURRENTLY ON \"public\".\"visits\" (((odd)::text));"},
 		{"an index for a cast that does nothing", `query = "SELECT title FROM books b JOIN visits v ON v.mail::text = b.title WHERE v.id = @id"`, "CREATE INDEX CONCURRENTLY ON \"public\".\"visits\" (mail);"},
+		{"an index on the keys of a jsonb", `query = "SELECT title FROM books b JOIN visits v ON v.data->'tags' ? b.title WHERE v.id = @id"`, "CREATE INDEX CONCURRENTLY ON \"public\".\"visits\" USING gin (((data -> 'tags'::text)));"},
 		{"an index on elements", `query = "SELECT title FROM books b JOIN visits v ON b.title = ANY(v.tags) WHERE v.id = @id"`, "CREATE INDEX CONCURRENTLY ON \"public\".\"visits\" USING gin (tags);"},
 		{"a table that is not covered", "derive = false\n all = \"SELECT id FROM books\"\n query = \"SELECT title FROM books WHERE id = @id\"", `write ignore = ["public.books"]`},
 		{"what is ignored is not read", "ignore = [\"settings\"]\n query = \"SELECT title FROM books WHERE id = @id\"", "does not read settings, but public.books"},

@@ -194,10 +194,12 @@ func comparedWith(alias string, conditions []string) compared {
 				return one
 			}
 		}
-		if sides := operands(c, " @> "); len(sides) > 0 {
-			if one := indexable(alias, sides[0]); one.sql != "" {
-				one.has = true
-				return one
+		for _, has := range []string{" @> ", " ? "} {
+			if sides := operands(c, has); len(sides) > 0 {
+				if one := indexable(alias, sides[0]); one.sql != "" {
+					one.has = true
+					return one
+				}
 			}
 		}
 	}
