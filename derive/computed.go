@@ -276,6 +276,8 @@ func (s *speller) call(l *level, e *node) uint32 {
 		return s.refuse("calls a function that is not in the catalog")
 	case !s.follows(f):
 		return 0
+	case s.varies(f, args):
+		return 0
 	case e.flag("funcretset") || e.flag("funcvariadic"):
 		return s.refuse("calls %s, which gives rows or takes any number of arguments", f.called())
 	}
@@ -294,9 +296,6 @@ func (s *speller) call(l *level, e *node) uint32 {
 		typ := s.spell(l, arg.node)
 		if typ == 0 || i == 0 && s.fails(f, typ) {
 			return 0
-		}
-		if i > 0 && nullForNull[f.Name] && !f.Strict && !arg.node.is("CONST") {
-			return s.refuse("calls %s, which may give something for NULL", f.called())
 		}
 	}
 	s.text(")")
@@ -331,6 +330,30 @@ func (s *speller) fails(f *Function, typ uint32) bool {
 	return false
 }
 
+// varies reports whether a function gets a column where it fails for some
+// values, or where NULL does not give NULL: a divisor may be 0.
+func (s *speller) varies(f *Function, args []value) bool {
+	divides := strings.HasSuffix(f.Name, "div") || strings.HasSuffix(f.Name, "mod")
+	if f.Schema != "pg_catalog" || !divides && !ofFirst[f.Name] {
+		return false
+	}
+	reads := false
+	for _, arg := range args[min(1, len(args)):] {
+		arg.walk(func(n *node) bool {
+			reads = reads || n.is("VAR")
+			return true
+		})
+	}
+	if reads {
+		s.refuse("calls %s with a column where it takes only some values", f.called())
+	}
+	return reads
+}
+
+// ofFirst are functions that work for all values of their first argument, with
+// the others being right.
+var ofFirst = wordSet("lpad overlay regexp_replace repeat rpad split_part string_to_array substr substring")
+
 // partial are the immutable functions of Postgres that fail for values that a
 // column may well have, where a WHERE may have another condition that lets only
 // those through that it takes: the lookup would fail for all others.
@@ -357,7 +380,7 @@ func (s *speller) operation(l *level, e *node) uint32 {
 	if op == nil || f == nil || e.flag("opretset") || len(args) == 0 || len(args) > 2 {
 		return s.refuse("has an operator that is not in the catalog")
 	}
-	if !s.follows(f) {
+	if !s.follows(f) || s.varies(f, args) {
 		return 0
 	}
 	s.text("(")
