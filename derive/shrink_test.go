@@ -198,7 +198,7 @@ func hasLookup(r derive.Rule) bool { return r.Lookup != nil }
 // and the shrinker must show by little more than it takes.
 func TestShrink(t *testing.T) {
 	without := func(s *subject) { s.Rules = slices.DeleteFunc(s.Rules, hasLookup) }
-	_, found := playWorld(t, 6, without)
+	_, found := playWorld(t, 2, without)
 	if found == nil {
 		t.Fatal("rules are missing, and the oracle says nothing")
 	}
