@@ -16,6 +16,12 @@ type Catalog struct {
 	Operators map[uint32]*Operator // by pg_operator.oid
 	// Bases gives what each domain is made from in the end, by pg_type.oid.
 	Bases map[uint32]uint32
+	// Types gives each type as SQL writes it, without length or precision, by
+	// pg_type.oid.
+	Types map[uint32]string
+	// Elements gives what each array type, no domain, is an array of, by
+	// pg_type.oid.
+	Elements map[uint32]uint32
 	// Enums are the enumerated types, by pg_type.oid.
 	Enums map[uint32]bool
 	// Loose are the nondeterministic collations, under which texts that differ
@@ -49,6 +55,10 @@ type Column struct {
 	Name      string
 	SQL       string // its name as SQL writes it
 	Type      string // as SQL writes it, without length or precision
+	Collation string // as SQL writes it; empty: none, or the database's
+	// Single: there are no arrays of its type, as of arrays. A param of it has to
+	// come as a text.
+	Single    bool
 	NotNull   bool
 	Generated bool // the stream leaves it out
 }
@@ -56,7 +66,9 @@ type Column struct {
 // Function is what pg_proc says of a function.
 type Function struct {
 	Schema, Name string
+	SQL          string // its name as SQL writes it, with the schema unless that is pg_catalog
 	Volatility   byte   // pg_proc.provolatile: i immutable, s stable, v volatile
+	Strict       bool   // it gives NULL where an argument is NULL
 	Definition   string // identifies what it does; empty for those of Postgres
 }
 
@@ -101,7 +113,7 @@ func References(trees ...Tree) OIDs {
 			relations.add(n, "relid")
 			functions.add(n, functionFields...)
 			operators.add(n, "opno")
-			types.add(n, "vartype", "paramtype", "resulttype")
+			types.add(n, "vartype", "paramtype", "resulttype", "consttype", "funcresulttype", "opresulttype")
 			collations.add(n, "inputcollid", "varcollid")
 			return true
 		})
@@ -126,6 +138,10 @@ func (s oidSet) sorted() []uint32 { return slices.Sorted(maps.Keys(s)) }
 
 // https://www.postgresql.org/docs/current/catalog-pg-type.html
 const (
+	textArrayType   = 1009
+	intervalType    = 1186
+	jsonType        = 114
+	jsonbType       = 3802
 	boolType        = 16
 	byteaType       = 17
 	charType        = 18
@@ -147,6 +163,7 @@ const (
 	numericType     = 1700
 	uuidType        = 2950
 	anyEnumType     = 3500
+	anyArrayType    = 2277
 )
 
 // form is a type with its modifier: numeric(8,2), char(3).
@@ -184,6 +201,12 @@ func (c *Catalog) sameTexts(x, y form) bool {
 	return c.base(x.typ) == c.base(y.typ) || c.textForm(x) != form{} && c.textForm(x) == c.textForm(y)
 }
 
+// sameForm reports whether values of the two forms that are equal have the same
+// text.
+func (c *Catalog) sameForm(x, y form) bool {
+	return c.textForm(x) != form{} && c.textForm(x) == c.textForm(y)
+}
+
 // varhdrsz is what Postgres adds to the length that a modifier stands for.
 const varhdrsz = 4
 
@@ -203,4 +226,16 @@ func (c *Catalog) base(typ uint32) uint32 {
 		return base
 	}
 	return typ
+}
+
+// named reports whether a value's text is the name of something, which has its
+// schema or has not, as the search_path is: regclass and its like.
+//
+// https://www.postgresql.org/docs/current/datatype-oid.html
+func (c *Catalog) named(typ uint32) bool {
+	switch c.base(typ) {
+	case 24, 2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191:
+		return true
+	}
+	return false
 }

@@ -63,8 +63,12 @@ func (c *class) add(r ref) {
 	}
 }
 
-// known gives what the catalog says of a table's column, or nil.
+// known gives what the catalog says of a table's column, or what is known of
+// what is computed of some, or nil.
 func (r ref) known() *Column {
+	if c := r.computed(); c != nil {
+		return &c.Column
+	}
 	if columns := r.source.table.Columns; r.column <= len(columns) && columns[r.column-1].Name != "" {
 		return &columns[r.column-1]
 	}
@@ -98,15 +102,20 @@ func (j *join) kept() bool {
 	return true
 }
 
-// of gives the class's columns of one source.
+// of gives the class's columns of one source, and behind them what is computed
+// of others.
 func (c *class) of(s *source) []ref {
-	var columns []ref
+	var columns, computed []ref
 	for _, r := range c.columns {
-		if r.source == s {
+		switch {
+		case r.source != s:
+		case r.computed() == nil:
 			columns = append(columns, r)
+		default:
+			computed = append(computed, r)
 		}
 	}
-	return columns
+	return append(columns, computed...)
 }
 
 // sent gives a column of the source that the stream sends.

@@ -1,5 +1,7 @@
 package derive
 
+import "strings"
+
 // conds reads what must hold for an expression to be true. Whatever names no
 // rows is left out: less is known then, and more is refreshed. sub is the
 // subquery that the expression compares with.
@@ -24,12 +26,15 @@ func (b *builder) conds(l *level, e *node, sub *level) []*cond {
 		}
 		return oneOf(ways)
 	case e.is("SCALARARRAYOPEXPR") && len(e.list("args")) == 2:
-		b.advise(e.list("args")[0].node, "@%s is compared with the elements of an array: a rule that you write can name each of the row's, such as [for x in split(\",\", trim(tags, \"{}\")) : ...].")
-		e.list("args")[1].walk(func(n *node) bool {
-			b.advise(n, "@%s is a list, and one row is in the fragments of many lists: make a viewlet for one element.")
-			return !n.is("QUERY")
-		})
+		return b.member(l, e, sub)
 	case e.is("OPEXPR"):
+		if has, array, any := b.catalog.contains(e); array != nil {
+			return b.elements(l, has, array, any, e.oid("inputcollid"))
+		}
+		if has, json := b.catalog.exists(e); json != nil {
+			return b.key(l, has, json)
+		}
+		b.adviseList(e)
 		return b.comparison(l, e, sub)
 	case e.is("SUBLINK"):
 		return b.existence(l, e)
@@ -74,8 +79,8 @@ func (b *builder) comparison(l *level, e *node, sub *level) []*cond {
 		for _, y := range l.either(args[1].node) {
 			way := b.equality(l, op, x, y, sub, e.oid("inputcollid"))
 			if len(way) == 0 {
-				b.adviseComputed(x, y)
-				b.adviseComputed(y, x)
+				b.adviseComputed(l, x, y)
+				b.adviseComputed(l, y, x)
 			}
 			ways = append(ways, way)
 		}
@@ -83,6 +88,8 @@ func (b *builder) comparison(l *level, e *node, sub *level) []*cond {
 	if len(ways) == 1 {
 		return ways[0]
 	}
+	b.adviseComputed(l, args[0].node, args[1].node)
+	b.adviseComputed(l, args[1].node, args[0].node)
 	return oneOf(ways)
 }
 
@@ -95,6 +102,10 @@ func (b *builder) equality(l *level, op *Operator, x, y *node, sub *level, colla
 	if !ok || rx == ry {
 		return nil
 	}
+	return b.equal(op, rx, fx, ry, fy, collation)
+}
+
+func (b *builder) equal(op *Operator, rx ref, fx form, ry ref, fy form, collation uint32) []*cond {
 	eq := &equality{a: rx, b: ry, op: op}
 	if !b.catalog.Loose[collation] {
 		eq.text = b.sameText(op, fx, fy)
@@ -105,18 +116,19 @@ func (b *builder) equality(l *level, op *Operator, x, y *node, sub *level, colla
 }
 
 // adviseComputed is for what an expression is compared with.
-func (b *builder) adviseComputed(x, expression *node) {
+func (b *builder) adviseComputed(l *level, x, expression *node) {
 	reads := false
 	(value{node: expression}).walk(func(n *node) bool {
 		reads = reads || n.is("VAR")
 		return !n.is("QUERY")
 	})
 	if reads {
-		b.advise(x, "@%s is compared with an expression: a rule that you write can compute it of the row, such as lower(email) or jsondecode(data).slug.")
+		why := strings.ReplaceAll(l.why(expression), "%", "%%")
+		b.advise(x, "@%s is compared with an expression that "+why+". A rule that you write can compute it of the row, such as lower(email) or jsondecode(data).slug.")
 	}
 	if !x.is("PARAM") {
 		(value{node: x}).walk(func(n *node) bool {
-			b.advise(n, "@%s is part of an expression: compare @%[1]s itself.")
+			b.advise(n, "@%s is part of an expression: compare @%[1]s itself, and let the app give it as that would make it.")
 			return !n.is("QUERY")
 		})
 	}

@@ -14,9 +14,15 @@ var view, _ = ParseTree("({QUERY :commandType 1 :rtable ({RTE :rtekind 0 :relid 
 func anything(tree Tree) *Catalog {
 	c := &Catalog{
 		Relations: map[uint32]*Relation{}, Functions: map[uint32]*Function{}, Operators: map[uint32]*Operator{},
-		Bases: map[uint32]uint32{}, Enums: map[uint32]bool{}, Loose: map[uint32]bool{},
+		Bases: map[uint32]uint32{}, Types: map[uint32]string{}, Elements: map[uint32]uint32{}, Enums: map[uint32]bool{}, Loose: map[uint32]bool{},
 	}
 	oids := References(tree)
+	for _, oid := range oids.Types {
+		c.Types[oid], c.Elements[oid] = "integer", oid/2
+	}
+	for _, oid := range oids.Functions {
+		c.Functions[oid] = &Function{Schema: "pg_catalog", Name: "f", SQL: "f", Volatility: 'i', Strict: oid%2 == 0}
+	}
 	for _, oid := range append(oids.Relations, 0) {
 		r := &Relation{Kind: "rvmp"[oid%4], Persistence: 'p', View: view, SQL: "public.t"}
 		r.Schema, r.Name = "public", "t"

@@ -17,6 +17,7 @@ func (b *builder) expressions(l *level) error {
 				return err
 			}
 		}
+		b.unnested(s)
 	}
 	if l.root != nil {
 		if err := b.conditions(l, q.child("jointree")); err != nil {
@@ -207,20 +208,20 @@ func (l *level) variable(v *node) (*source, error) {
 	return l.source(v.int("varno"))
 }
 
-// ref gives the column or param that an expression is. Its form, zero when the
-// value is not a column's or a param's as it is, is the one before any cast
-// that leaves the bytes alone.
+// ref gives the column or param that an expression is, or what it computes of
+// one row's. Its form, zero when the value is none of these as it is, is the one
+// before any cast that leaves the bytes alone.
 func (l *level) ref(e *node, sub *level) (r ref, f form, ok bool) {
 	e = l.withoutCasts(e)
 	switch {
 	case e.is("PARAM") && e.text("paramkind") == "0":
 		return ref{param: e.int("paramid")}, form{e.oid("paramtype"), e.int("paramtypmod")}, true
-	case e.is("PARAM") && e.text("paramkind") == "2" && sub != nil:
+	case e.is("PARAM") && e.text("paramkind") == "2" && sub != nil && e.int("paramid") <= len(sub.outputs):
 		return ref{level: sub, column: e.int("paramid")}, sub.outputForm(e.int("paramid")), true
 	case e.is("SUBLINK") && l.sublinks[e] != nil && l.sublinks[e].scalar && e.text("subLinkType") == exprSublink:
 		return ref{level: l.sublinks[e], column: 1}, l.sublinks[e].outputForm(1), true
 	case !e.is("VAR"):
-		return ref{}, form{}, false
+		return l.compute(e)
 	}
 	s, err := l.variable(e)
 	column := e.int("varattno")
@@ -241,8 +242,11 @@ func (l *level) ref(e *node, sub *level) (r ref, f form, ok bool) {
 		}
 		return s.level.ref(aliased[column-1].node, nil)
 	}
-	if s.sub != nil {
-		return ref{level: s.sub, column: column}, form{e.oid("vartype"), e.int("vartypmod")}, true
+	switch {
+	case s.sub != nil:
+		return ref{level: s.sub, column: column}, form{e.oid("vartype"), e.int("vartypmod")}, column <= len(s.sub.outputs)
+	case s.table != nil && column > len(s.table.Columns):
+		return ref{}, form{}, false
 	}
 	return ref{source: s, column: column}, form{e.oid("vartype"), e.int("vartypmod")}, true
 }
@@ -274,6 +278,10 @@ func (l *level) formOf(e *node) form {
 		return form{e.oid("resulttype"), e.int("resulttypmod")}
 	case e.is("FUNCEXPR"):
 		return form{e.oid("funcresulttype"), -1}
+	case e.is("OPEXPR"):
+		return form{e.oid("opresulttype"), -1}
+	case e.is("COERCEVIAIO"):
+		return form{e.oid("resulttype"), -1}
 	case e.is("SUBLINK") && l.sublinks[e] != nil && len(l.sublinks[e].outputs) > 0:
 		return l.sublinks[e].formOf(l.sublinks[e].outputs[0])
 	}

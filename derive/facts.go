@@ -87,8 +87,12 @@ func (f *facts) join(j *join) {
 	f.real[j] = true
 	switch j.kind {
 	case leaf:
-		if j.source != nil && j.source.sub != nil {
-			f.row(j.source.sub)
+		switch s := j.source; {
+		case s == nil:
+		case s.sub != nil:
+			f.row(s.sub)
+		case s.element != ref{}:
+			f.equate(ref{source: s, column: 1}, s.element)
 		}
 	case inner:
 		f.join(j.left)
@@ -139,6 +143,11 @@ func (f *facts) row(l *level) {
 	for i := range l.outputs {
 		if out, is, ok := l.ref(l.outputs[i], nil); ok && l.root != nil && f.catalog.sameTexts(is, l.formOf(l.outputs[i])) && f.usable(l, i+1) {
 			f.equate(ref{level: l, column: i + 1}, out)
+		}
+	}
+	for i, c := range l.computed {
+		if at := len(l.outputs) + i + 1; c.inner != (ref{}) && f.usable(l, at) {
+			f.equate(ref{level: l, column: at}, c.inner)
 		}
 	}
 	if setop := l.query.child("setOperations"); setop != nil && !l.recursive {

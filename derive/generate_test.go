@@ -11,7 +11,7 @@ var oddQueries = []string{
 	"SELECT t1.c FROM t1 FULL JOIN t2 USING (a) WHERE a = @p1::int",
 	"SELECT x.c, y.c FROM t1 x FULL JOIN t2 y ON x.a = y.a WHERE x.b = @p1::int",
 	"SELECT x.c, y.c FROM t1 x FULL JOIN t2 y ON x.a = y.a AND x.b = @p1::int",
-	"SELECT * FROM t1 NATURAL JOIN t2 WHERE a = @p1::int",
+	"SELECT * FROM t1 NATURAL JOIN (SELECT a, b, c, d FROM t2) y WHERE a = @p1::int",
 	"SELECT x.c FROM t1 x LEFT JOIN t2 y ON x.a = y.a LEFT JOIN t3 z ON z.a = y.b WHERE x.b = @p1::int AND z.c IS NULL",
 	"SELECT x.c FROM t1 x WHERE x.b = @p1::int AND x.a NOT IN (SELECT a FROM t2)",
 	"SELECT x.c FROM t1 x WHERE x.b = @p1::int AND x.a NOT IN (SELECT y.a FROM t2 y WHERE y.b = x.b)",
@@ -110,6 +110,53 @@ var oddQueries = []string{
 	"SELECT x.c FROM t3 x WHERE x.a = @p1::int AND x.b NOT IN (SELECT y.b FROM t3 y GROUP BY y.b HAVING count(*) > 1)",
 	"SELECT x.c FROM t3 x WHERE x.a = @p1::int AND x.b NOT IN (SELECT DISTINCT ON (y.a) y.b FROM t3 y ORDER BY y.a, y.b)",
 	"SELECT count(*) FROM t1",
+	"SELECT x.c FROM t1 x WHERE abs(1 - x.a) = @p1::int",
+	"SELECT x.a FROM t1 x JOIN t2 y ON abs(1 - x.a) = y.b - 1 WHERE left(y.c, 1) = @p1::text",
+	"SELECT x.a, y.c FROM t1 x LEFT JOIN t2 y ON x.a + 1 = y.b AND abs(y.a) = @p2::int WHERE x.b = @p1::int",
+	"SELECT x.c FROM t1 x LEFT JOIN t2 y ON y.a = x.a WHERE coalesce(abs(y.b - 1), x.b) = @p1::int",
+	"SELECT x.a FROM t1 x WHERE x.f->>'k' = @p1::text AND @p2::int = ANY(x.e)",
+	"SELECT x.a FROM t1 x WHERE @p1::int = ANY(x.e) AND @p2::int = ANY(x.e)",
+	"SELECT x.c FROM t1 x JOIN t2 y ON y.a = ANY(x.e) WHERE y.b = @p1::int",
+	"SELECT x.c FROM t1 x JOIN t2 y ON x.b = ANY(y.e) JOIN t3 z ON z.a = ANY(y.e) WHERE z.b = @p1::int",
+	"SELECT x.c FROM t1 x LEFT JOIN t2 y ON y.e @> ARRAY[x.a::int] WHERE y.e && ARRAY[@p1::int, x.b::int]",
+	"SELECT x.c FROM t1 x WHERE x.e @> ARRAY[@p1::int, @p2::int]",
+	"SELECT v1.c FROM v1 WHERE @p1::int = ANY(v1.e) AND v1.f->>'k' = v1.c",
+	"SELECT v1.c FROM v1 WHERE abs(1 - v1.b) = @p1::int",
+	"SELECT v2.c FROM v2 WHERE abs(1 - v2.a) = @p1::int",
+	"SELECT v2.c FROM v2 WHERE abs(1 - v2.b) = @p1::int",
+	"SELECT v2.c FROM v2 WHERE v2.f->>'k' = @p1::text",
+	"SELECT v3.c FROM v3 WHERE abs(1 - v3.a) = @p1::int",
+	"SELECT s.k, s.n FROM (SELECT abs(1 - a) AS k, count(*) AS n FROM t1 GROUP BY abs(1 - a)) s WHERE s.k + 1 = @p1::int",
+	"SELECT f->>'k', count(*) FROM t1 GROUP BY f->>'k' HAVING f->>'k' = @p1::text",
+	"SELECT s.k FROM (SELECT f->>'k' AS k FROM t1 UNION SELECT c || '' FROM t2) s WHERE s.k = @p1::text",
+	"SELECT s.k FROM (SELECT DISTINCT ON (abs(1 - a)) abs(1 - a) AS k, b FROM t1 ORDER BY abs(1 - a), b, c) s WHERE s.k = @p1::int",
+	"SELECT s.k FROM (SELECT DISTINCT ON (abs(1 - a)) abs(1 - b) AS k FROM t1 ORDER BY abs(1 - a), abs(1 - b)) s WHERE s.k = @p1::int",
+	"SELECT s.n FROM (SELECT a, row_number() OVER (PARTITION BY abs(1 - a) ORDER BY b, c) AS n FROM t1) s WHERE abs(1 - s.a) = @p1::int AND s.n = 1",
+	"SELECT s.k FROM (SELECT abs(1 - a) AS k FROM t1 ORDER BY 1 LIMIT 1) s WHERE s.k = @p1::int",
+	"SELECT x.c FROM t1 x WHERE lower(x.c) IN (SELECT y.f->>'k' FROM t2 y WHERE y.b = x.a) AND abs(x.b) = @p1::int",
+	"SELECT x.c FROM t3 x WHERE x.a = @p1::int AND abs(x.b) NOT IN (SELECT abs(y.b) FROM t3 y)",
+	"SELECT x.c FROM t1 x WHERE x.a = @p1::int AND EXISTS (SELECT FROM t2 y WHERE y.b + x.a = 2)",
+	"SELECT x.c FROM t1 x LEFT JOIN (SELECT abs(1 - a) AS k, b FROM t2) y ON y.b = x.b WHERE y.k = @p1::int",
+	"SELECT x.c FROM t1 x LEFT JOIN LATERAL (SELECT x.a + y.a AS k FROM t2 y WHERE y.b = x.b) s ON true WHERE s.k = @p1::int",
+	"SELECT x.c FROM t1 x FULL JOIN t2 y ON abs(1 - x.a) = abs(1 - y.b) WHERE left(x.c, 1) = @p1::text",
+	"SELECT s.a FROM (SELECT a, b FROM t1 ORDER BY b, a LIMIT 1) s WHERE abs(1 - s.a) = @p1::int",
+	"SELECT s.a FROM (SELECT DISTINCT ON (b) a, b FROM t1 ORDER BY b, a) s WHERE s.a - 1 = @p1::int",
+	"SELECT x.c FROM t1 x LEFT JOIN t2 y ON y.a = x.a WHERE @p1::int = ANY(array_append(y.e, 1))",
+	"SELECT x.c FROM t1 x WHERE @p1::int = ANY(array_append(x.e, x.a::int))",
+	"SELECT x.c FROM t1 x WHERE x.f ? @p1::text",
+	"SELECT x.c FROM t1 x JOIN t2 y ON x.f ? y.c WHERE y.a = @p1::int",
+	"SELECT v1.c FROM v1 LEFT JOIN t3 z ON z.f ? v1.c AND v1.f ? @p1::text WHERE v1.c = @p1::text",
+	"SELECT x.c FROM t1 x, unnest(x.e) k WHERE k = @p1::int",
+	"SELECT x.c FROM t1 x, unnest(x.e) WITH ORDINALITY u(e, n) WHERE u.e = @p1::int AND u.n = @p2::int",
+	"SELECT x.c FROM t1 x LEFT JOIN LATERAL unnest(x.e) u(e) ON true JOIN t2 y ON y.a = u.e WHERE y.b = @p1::int",
+	"SELECT x.c, u.e FROM t1 x LEFT JOIN t2 y ON y.a = x.a LEFT JOIN LATERAL unnest(y.e) u(e) ON u.e = x.b WHERE x.b = @p1::int",
+	"SELECT s.c FROM (SELECT x.c, u.e FROM t1 x CROSS JOIN LATERAL unnest(x.e) u(e)) s WHERE s.e + 1 = @p1::int",
+	"SELECT u.e, count(*) FROM t1 x, unnest(x.e) u(e) GROUP BY u.e HAVING u.e = @p1::int",
+	"SELECT s.e FROM (SELECT u.e FROM t1 x, unnest(x.e) u(e) ORDER BY 1 LIMIT 1) s WHERE s.e = @p1::int",
+	"SELECT x.c FROM t1 x WHERE EXISTS (SELECT FROM unnest(x.e) u(e) WHERE u.e = @p1::int)",
+	"SELECT x.c FROM t1 x WHERE NOT EXISTS (SELECT FROM unnest(x.e) u(e) WHERE u.e = @p1::int) AND x.a = @p1::int",
+	"SELECT x.c FROM t1 x WHERE @p1::int IN (SELECT unnest(x.e))",
+	"SELECT x.c FROM t1 x JOIN t1 y ON abs(1 - x.a) = abs(1 - y.a) WHERE x.b = @p1::int AND y.b - 1 = @p2::int",
 }
 
 // generator writes random queries over tables and views. Of all that it may
@@ -148,9 +195,8 @@ type sketch struct {
 	choices []int
 }
 
-// scope is what may be named: columns by whether they are numbers, texts or
-// numerics.
-type scope struct{ ints, texts, numerics []string }
+// scope is what may be named: columns by what they are.
+type scope struct{ ints, texts, numerics, arrays, jsons []string }
 
 func generate(r *rand.Rand, relations []string, n int) []sketch {
 	all := make([]sketch, n)
@@ -182,6 +228,8 @@ func (s scope) with(o scope) scope {
 		append(append([]string{}, s.ints...), o.ints...),
 		append(append([]string{}, s.texts...), o.texts...),
 		append(append([]string{}, s.numerics...), o.numerics...),
+		append(append([]string{}, s.arrays...), o.arrays...),
+		append(append([]string{}, s.jsons...), o.jsons...),
 	}
 }
 
@@ -198,11 +246,11 @@ func (g *generator) query(depth int, outer scope, n int, top bool) string {
 	}
 	var columns []string
 	for range n {
-		columns = append(columns, g.one(inner.ints))
+		columns = append(columns, g.number(inner.ints))
 	}
 	switch 8 - g.IntN(9) {
 	case 0:
-		grouped := g.one(inner.ints)
+		grouped := g.number(inner.ints)
 		columns[0] = grouped
 		for i := 1; i < n; i++ {
 			columns[i] = fmt.Sprintf("count(%s)", g.one(inner.ints))
@@ -223,6 +271,15 @@ func (g *generator) query(depth int, outer scope, n int, top bool) string {
 		}
 	}
 	return fmt.Sprintf("SELECT %s FROM %s WHERE %s", strings.Join(columns, ", "), from, where)
+}
+
+// number writes a column, or what is computed of one.
+func (g *generator) number(ints []string) string {
+	column := g.one(ints)
+	if g.IntN(5) == 4 {
+		return "abs(1 - " + column + ")"
+	}
+	return column
 }
 
 func places(n int) string {
@@ -264,7 +321,7 @@ func (g *generator) item(depth int, outer scope) (string, scope) {
 	if depth > 0 && g.IntN(4) == 3 {
 		return fmt.Sprintf("(%s) AS %s(o1, o2)", g.query(depth-1, outer, 2, false), name), scope{ints: []string{name + ".o1", name + ".o2"}}
 	}
-	return g.one(g.relations) + " AS " + name, scope{[]string{name + ".a", name + ".b"}, []string{name + ".c"}, []string{name + ".d"}}
+	return g.one(g.relations) + " AS " + name, scope{[]string{name + ".a", name + ".b"}, []string{name + ".c"}, []string{name + ".d"}, []string{name + ".e"}, []string{name + ".f"}}
 }
 
 func (g *generator) conds(depth int, in scope, n int) string {
@@ -278,9 +335,9 @@ func (g *generator) conds(depth int, in scope, n int) string {
 // cond writes a condition.
 func (g *generator) cond(depth int, in scope) string {
 	col := func() string { return g.one(in.ints) }
-	kind := g.IntN(14)
-	if depth == 0 && kind >= 10 {
-		kind -= 10
+	kind := g.IntN(18)
+	if depth == 0 && kind >= 14 {
+		kind -= 14
 	}
 	switch kind {
 	case 0, 1:
@@ -305,10 +362,27 @@ func (g *generator) cond(depth int, in scope) string {
 			return g.one(in.numerics) + " = " + g.one(in.numerics)
 		}
 		return col() + " = " + col()
-	case 10, 11:
-		return g.one([]string{"", "NOT "}) + "EXISTS (" + g.query(depth-1, in, 1, false) + ")"
+	case 10:
+		return g.number(in.ints) + " = " + g.one([]string{"@p1::int", g.number(in.ints)})
+	case 11:
+		if len(in.texts) > 1 {
+			return fmt.Sprintf("left(%s || '1', 1) = %s", g.one(in.texts), g.one([]string{"@p3::text", g.one(in.texts)}))
+		}
+		return col() + "::text = @p3::text"
 	case 12:
-		return col() + g.one([]string{" IN (", " IN (", " NOT IN ("}) + g.query(depth-1, in, 1, false) + ")"
+		if len(in.arrays) > 1 {
+			return fmt.Sprintf(g.one([]string{"@p2::int = ANY(%s)", "%s @> ARRAY[@p1::int]", col() + " = ANY(%s)", "%s && ARRAY[@p1::int, @p2::int]"}), g.one(in.arrays))
+		}
+		return col() + " + 1 = @p2::int"
+	case 13:
+		if len(in.jsons) > 1 {
+			return g.one(in.jsons) + "->>'k' = " + g.one([]string{"@p3::text", g.one(in.texts), g.one(in.jsons) + "->>'n'"})
+		}
+		return col() + "::text = '1'"
+	case 14, 15:
+		return g.one([]string{"", "NOT "}) + "EXISTS (" + g.query(depth-1, in, 1, false) + ")"
+	case 16:
+		return g.number(in.ints) + g.one([]string{" IN (", " IN (", " NOT IN ("}) + g.query(depth-1, in, 1, false) + ")"
 	default:
 		return col() + " = (SELECT s.o1 FROM (" + g.query(depth-1, in, 1, false) + ") s(o1) ORDER BY 1 LIMIT 1)"
 	}

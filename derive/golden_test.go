@@ -171,6 +171,7 @@ func golden(t *testing.T, file string, a *txtar.Archive) {
 	pasted := slices.Clone(content["rules.hcl"])
 	set := load(t, content["rules.hcl"])
 	for i, r := range s.derive(set, strings.Fields(string(content["written"]))...) {
+		s.takes(r)
 		text := told(r)
 		if len(set.Viewlets) > 2 {
 			text = fmt.Sprintf("## %s: %s\n\n%s", set.Viewlets[i].Name, strings.Join(strings.Fields(set.Viewlets[i].Query.SQL), " "), text)
@@ -195,6 +196,27 @@ func golden(t *testing.T, file string, a *txtar.Archive) {
 	a.Files = append(kept, txtar.File{Name: "want", Data: text})
 	if err := os.WriteFile(file, txtar.Format(a), 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// takes fails the test unless Postgres takes what is derived.
+func (s *site) takes(r *derive.Result) {
+	s.Helper()
+	if r.All != "" {
+		s.prepare(r.All)
+	}
+	for _, rule := range r.Rules {
+		if l := rule.Lookup; l != nil {
+			bound, _ := (&rules.Query{SQL: l.SQL, Params: l.Params}).Bind(func(i int) string { return fmt.Sprintf("$%d", i+1) })
+			s.prepare(bound)
+		}
+	}
+}
+
+func (s *site) prepare(sql string) {
+	s.Helper()
+	if _, err := s.conn.Prepare(s.Context(), "", sql); err != nil {
+		s.Errorf("%s: %v", sql, err)
 	}
 }
 

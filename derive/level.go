@@ -70,6 +70,9 @@ func sortedBy(clauses []value, target *node) bool {
 //
 // It is what Postgres asks before it pushes a condition into a subquery.
 func (l *level) keeps(c *Catalog, output int) bool {
+	if of := (ref{level: l, column: output}).computed(); of != nil {
+		return !slices.ContainsFunc(of.words, func(w word) bool { return w.ref != (ref{}) && !l.keeps(c, w.ref.column) })
+	}
 	q := l.query
 	if l.recursive || l.scalar || q.get("limitCount").kind != isNull || q.get("limitOffset").kind != isNull {
 		return false

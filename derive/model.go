@@ -20,6 +20,8 @@ type level struct {
 	where   []*cond
 	having  []*cond
 	outputs []*node // expressions, by resno-1
+	// computed are values of the outputs of one row, numbered behind them.
+	computed []*computed
 	// scalar: its value is one row's, or an array of all: another row may
 	// take the place of one that goes.
 	scalar    bool
@@ -55,7 +57,11 @@ type source struct {
 	table *Relation // nil: not a table
 	sub   *level    // nil: not a subquery, a view or a WITH query
 	leaf  *join
-	read  map[int]bool // columns that the query reads, by attnum; 0: all; below: of the system
+	// element is what each row is one of, of an unnest in FROM; zero: unknown.
+	element ref
+	read    map[int]bool // columns that the query reads, by attnum; 0: all; below: of the system
+	// computed are values of the columns of one row, numbered behind them.
+	computed []*computed
 }
 
 // RTEKind is in Postgres's parsenodes.h, and so far only grew.
@@ -86,8 +92,8 @@ const (
 	full
 )
 
-// ref is a param, a column of a source without a level of its own, or an
-// output of a level.
+// ref is a param, a column of a source without a level of its own, an output of
+// a level, or what is computed of either's.
 type ref struct {
 	param  int // from 1
 	source *source

@@ -27,7 +27,7 @@ type value struct {
 	kind  valueKind
 	word  string  // of a word, without escapes; of a list of numbers, its letter: i, o, b or x
 	node  *node   // of a node
-	items []value // of a list
+	items []value // of a list; of a datum's length what follows it
 }
 
 type valueKind uint8
@@ -47,10 +47,10 @@ type node struct {
 
 type field struct {
 	name  string
-	value value // the first; only a datum has more
+	value value
 }
 
-// get gives the field's first value. A nil node has no fields.
+// get gives the field's value. A nil node has no fields.
 func (n *node) get(name string) value {
 	if n == nil {
 		return value{}
@@ -214,12 +214,14 @@ func (p *treeParser) node() (*node, error) {
 		if err != nil {
 			return nil, err
 		}
-		n.fields = append(n.fields, field{name[1:], first})
-		for p.more() {
-			if _, err := p.value(); err != nil {
+		for p.more() { // as of a datum, whose bytes follow its length
+			next, err := p.value()
+			if err != nil {
 				return nil, err
 			}
+			first.items = append(first.items, next)
 		}
+		n.fields = append(n.fields, field{name[1:], first})
 	}
 }
 

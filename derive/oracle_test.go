@@ -26,6 +26,9 @@ type subject struct {
 	results map[string]string
 	named   map[string]bool
 	free    map[string]bool // tables that have a limit: every key is named
+	// forward: of rules that compute keys of the row alone, only the new image
+	// is followed, as it should not be.
+	forward bool
 }
 
 func startSeed() uint64 {
@@ -221,13 +224,42 @@ func (w *world) lookUp(subjects []*subject) {
 			}
 			for _, r := range s.Rules {
 				if r.Table.Name == c.table && fires(r, c) {
-					w.follow(s, r, c.old)
+					if !s.forward || !computes(r) {
+						w.follow(s, r, c.old)
+					}
 					w.follow(s, r, c.new)
 				}
 			}
 		}
 	}
 	w.pending = nil
+}
+
+// computes reports whether a rule's lookup reads no table.
+func computes(r derive.Rule) bool {
+	return r.Lookup != nil && !strings.Contains(r.Lookup.SQL, " FROM public.")
+}
+
+// TestOracleNotices leaves out what a rule that computes keys has to do, and
+// the oracle must say so.
+func TestOracleNotices(t *testing.T) {
+	for name, meddle := range map[string]func(*subject){
+		"without them":          func(s *subject) { s.Rules = slices.DeleteFunc(s.Rules, computes) },
+		"without the old image": func(s *subject) { s.forward = true },
+		"without the elements": func(s *subject) {
+			s.Rules = slices.DeleteFunc(s.Rules, func(r derive.Rule) bool { return computes(r) && strings.Contains(r.Lookup.SQL, "unnest(") })
+		},
+	} {
+		for seed := uint64(1); ; seed++ {
+			if _, found := playWorld(t, seed, meddle); found != nil {
+				t.Logf("%s, seed %d: %s", name, seed, found.stale)
+				break
+			}
+			if seed == 4 {
+				t.Fatalf("%s, and the oracle says nothing", name)
+			}
+		}
+	}
 }
 
 func fires(r derive.Rule, c change) bool {

@@ -60,7 +60,7 @@ func (d *deriver) rule(s *source, p *plan) Rule {
 	r.Touched = s.read[xminColumn]
 	first, last := 0, -1
 	for i := range p.from {
-		if p.from[i] != (ref{}) {
+		if p.from[i] != (ref{}) || p.direct[i].computed() != nil {
 			if last < 0 {
 				first = i
 			}
@@ -131,6 +131,9 @@ func (d *deriver) why(p *plan) string {
 }
 
 func (r ref) called() string {
+	if c := r.computed(); c != nil {
+		return c.said()
+	}
 	name := r.source.name
 	if name == "" {
 		name = r.source.table.Name

@@ -1,6 +1,7 @@
 package derive
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -20,10 +21,14 @@ type writer struct {
 	*plan
 	names  map[*source]string
 	lookup *Lookup
+	// elements are the names in FROM of arrays' elements, which stand there
+	// behind the tables.
+	elements map[ref]string
+	unnested []string
 }
 
 func newWriter(p *plan) *writer {
-	w := &writer{plan: p, names: map[*source]string{}, lookup: &Lookup{}}
+	w := &writer{plan: p, names: map[*source]string{}, lookup: &Lookup{}, elements: map[ref]string{}}
 	used := map[string]bool{}
 	for _, t := range p.tables {
 		name := t.table.Name
@@ -50,6 +55,9 @@ func (w *writer) query(columns []string) string {
 		from = append(from, t.table.SQL+w.alias(t))
 	}
 	where := w.conditions()
+	if from = append(from, w.unnested...); len(from) == 0 {
+		return "SELECT " + strings.Join(columns, ", ")
+	}
 	sql := "SELECT DISTINCT " + strings.Join(columns, ", ") + " FROM " + strings.Join(from, ", ")
 	if len(where) > 0 {
 		sql += " WHERE " + strings.Join(where, " AND ")
@@ -68,6 +76,9 @@ func (w *writer) alias(t *source) string {
 // column writes a table's column, with the table unless there is only one. A
 // table whose name is a reserved word needs its quotes here, too.
 func (w *writer) column(r ref) string {
+	if c := r.computed(); c != nil {
+		return w.computed(r, c, w.column)
+	}
 	name := w.names[r.source]
 	switch {
 	case len(w.tables) == 1:
@@ -87,7 +98,7 @@ func (w *writer) conditions() []string {
 			continue
 		}
 		for _, t := range terms[1:] {
-			where = append(where, w.column(t)+" = "+w.term(terms[0], t))
+			where = append(where, w.holds(t, terms[0]))
 		}
 	}
 	for i, c := range w.classes {
@@ -106,6 +117,32 @@ func (w *writer) conditions() []string {
 		}
 	}
 	return where
+}
+
+// holds writes that a column is one that was there before it. Of an array whose
+// elements nothing else names it says that the other is among them, in the form
+// that an index can serve where the types are the same.
+//
+// https://www.postgresql.org/docs/current/gin.html
+func (w *writer) holds(r, first ref) string {
+	c, of := r.computed(), first.known()
+	switch {
+	case c == nil || !c.each || w.elements[r] != "":
+		return w.column(r) + " = " + w.term(first, r)
+	case c.json:
+		return w.spelled(c, w.column) + " ? " + w.typed(first) + "::text"
+	case c.Type == of.Type:
+		return w.spelled(c, w.column) + " @> ARRAY[" + w.typed(first) + "]"
+	}
+	return w.term(first, r) + " = ANY(" + w.spelled(c, w.column) + ")"
+}
+
+// typed writes a column so that it has its type wherever it stands.
+func (w *writer) typed(r ref) string {
+	if r.source == w.origin {
+		return w.input(r, true)
+	}
+	return w.column(r)
 }
 
 // as writes the cast that the query has where the operator takes another type.
@@ -130,6 +167,9 @@ func (w *writer) terms(c *class) []ref {
 	for _, t := range w.tables {
 		terms = append(terms, c.of(t)...)
 	}
+	if len(terms) > 0 && terms[0].source != w.origin {
+		slices.SortStableFunc(terms, func(a, b ref) int { return cmp.Compare(a.each(), b.each()) })
+	}
 	return terms
 }
 
@@ -144,6 +184,9 @@ func (w *writer) term(r, with ref) string {
 // input writes a column of the changed row. What it is compared with may be of
 // a narrower type, so it needs a cast to its own.
 func (w *writer) input(r ref, cast bool) string {
+	if c := r.computed(); c != nil {
+		return w.computed(r, c, w.collated)
+	}
 	column := r.known()
 	i := slices.Index(w.lookup.Columns, column.Name)
 	if i < 0 {
@@ -155,10 +198,82 @@ func (w *writer) input(r ref, cast bool) string {
 		w.lookup.Columns = append(w.lookup.Columns, column.Name)
 		w.lookup.Params = append(w.lookup.Params, name)
 	}
-	if cast {
-		return "@" + w.lookup.Params[i] + "::" + column.Type
+	switch param := "@" + w.lookup.Params[i]; {
+	case column.Single:
+		return param + "::text::" + column.Type
+	case cast:
+		return param + "::" + column.Type
+	default:
+		return param
 	}
-	return "@" + w.lookup.Params[i]
+}
+
+// collated writes a column of the changed row as the table has it, which
+// matters to what is computed of it: a text without a collation has the
+// database's.
+func (w *writer) collated(r ref) string {
+	if collation := r.known().Collation; collation != "" {
+		return "(" + w.input(r, true) + " COLLATE " + collation + ")"
+	}
+	return w.input(r, true)
+}
+
+// computed writes what is computed of columns. An array's elements stand in
+// FROM, and here their name.
+func (w *writer) computed(r ref, c *computed, column func(ref) string) string {
+	if name := w.elements[r]; name != "" {
+		return name
+	}
+	if !c.each {
+		return w.spelled(c, column)
+	}
+	name := w.elementName()
+	w.elements[r] = name
+	array := w.spelled(c, column)
+	if c.json {
+		array = strings.ReplaceAll(stringsOfJSON, "$", array)
+	}
+	w.unnested = append(w.unnested, "unnest("+array+") AS "+name)
+	return name
+}
+
+// stringsOfJSON is an array of what a jsonb $ has: an array's elements, an
+// object's keys, or the text that it is.
+const stringsOfJSON = `ARRAY(SELECT jsonb_array_elements_text(CASE jsonb_typeof($) WHEN 'array' THEN $ END)` +
+	` UNION ALL SELECT jsonb_object_keys(CASE jsonb_typeof($) WHEN 'object' THEN $ END)` +
+	` UNION ALL SELECT CASE jsonb_typeof($) WHEN 'string' THEN $ #>> '{}' END)`
+
+func (w *writer) spelled(c *computed, column func(ref) string) string {
+	var b strings.Builder
+	for _, word := range c.words {
+		if b.WriteString(word.text); word.ref != (ref{}) {
+			b.WriteString(column(word.ref))
+		}
+	}
+	return b.String()
+}
+
+// elementName gives a name that no column of the tables has.
+func (w *writer) elementName() string {
+	name := "element"
+	for i := 2; w.used(name); i++ {
+		name = fmt.Sprintf("element_%d", i)
+	}
+	return name
+}
+
+func (w *writer) used(name string) bool {
+	for _, t := range w.tables {
+		if w.names[t] == name || slices.ContainsFunc(t.table.Columns, func(c Column) bool { return c.Name == name }) {
+			return true
+		}
+	}
+	for _, other := range w.elements {
+		if other == name {
+			return true
+		}
+	}
+	return false
 }
 
 func (o *Operator) sql() string {

@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// schema is a few tables with the columns a, b, c and d, and views of them.
+// schema is a few tables with the columns a to f, and views of them.
 type schema struct {
 	ddl       []string
 	tables    []string
@@ -19,7 +19,7 @@ type schema struct {
 	filled    map[string]bool
 }
 
-var worldColumns = []string{"a", "b", "c", "d"}
+var worldColumns = []string{"a", "b", "c", "d", "e", "f"}
 
 // fixedSchema is what the queries that we thought of are about.
 func fixedSchema() *schema {
@@ -52,7 +52,7 @@ func (s *schema) table(name, a, b, c string, filled, parted bool) {
 	if s.filled[name+".b"] = filled; filled {
 		null = " NOT NULL"
 	}
-	s.ddl = append(s.ddl, fmt.Sprintf("CREATE TABLE %s (a %s, b %s%s, c %s, d numeric)%s", name, a, b, null, c, end))
+	s.ddl = append(s.ddl, fmt.Sprintf("CREATE TABLE %s (a %s, b %s%s, c %s, d numeric, e int[], f jsonb)%s", name, a, b, null, c, end))
 	if parted {
 		s.ddl = append(s.ddl, fmt.Sprintf("CREATE TABLE %s_low PARTITION OF %[1]s FOR VALUES IN (0, 1)", name), fmt.Sprintf("CREATE TABLE %s_rest PARTITION OF %[1]s DEFAULT", name))
 	}
@@ -62,9 +62,9 @@ func (s *schema) table(name, a, b, c string, filled, parted bool) {
 
 func (s *schema) views(joined, with, grouped, united string) {
 	s.ddl = append(s.ddl,
-		fmt.Sprintf("CREATE VIEW v1 AS SELECT x.a, y.b, x.c, y.d FROM %s x LEFT JOIN %s y ON x.b = y.a", joined, with),
-		fmt.Sprintf("CREATE VIEW v2 AS SELECT a, max(b) AS b, c, count(*)::numeric AS d FROM %s GROUP BY a, c", grouped),
-		fmt.Sprintf("CREATE VIEW v3 AS SELECT a, b, c, d FROM %s UNION SELECT a, b, c, d FROM %s", with, united))
+		fmt.Sprintf("CREATE VIEW v1 AS SELECT x.a, y.b, x.c, y.d, y.e, x.f FROM %s x LEFT JOIN %s y ON x.b = y.a", joined, with),
+		fmt.Sprintf("CREATE VIEW v2 AS SELECT a, max(b) AS b, c, count(*)::numeric AS d, max(e) AS e, max(f::text)::jsonb AS f FROM %s GROUP BY a, c", grouped),
+		fmt.Sprintf("CREATE VIEW v3 AS SELECT a, b, c, d, e, f FROM %s UNION SELECT a, b, c, d, e, f FROM %s", with, united))
 	s.relations = append(s.relations, "v1", "v2", "v3")
 }
 
@@ -189,8 +189,13 @@ func (w *world) value(table string, column int) *string {
 		return nil
 	}
 	v := fmt.Sprint(n)
-	if worldColumns[column] == "d" {
+	switch worldColumns[column] {
+	case "d":
 		v = []string{"0", "1", "1.0"}[n]
+	case "e":
+		v = []string{"{0,1}", "{1,2,NULL}", "{}"}[n]
+	case "f":
+		v = []string{`{"k": "0"}`, `{"k": 1, "n": 2}`, `["1", "2", 0]`}[n]
 	}
 	return &v
 }
@@ -198,7 +203,7 @@ func (w *world) value(table string, column int) *string {
 // do makes a change, unless its old row is not there.
 func (w *world) do(c change) {
 	w.Helper()
-	const found = " WHERE (tableoid, ctid) = (SELECT tableoid, ctid FROM %s WHERE (a::text, b::text, c::text, d::text) IS NOT DISTINCT FROM ($1, $2, $3, $4) LIMIT 1)"
+	const found = " WHERE (tableoid, ctid) = (SELECT tableoid, ctid FROM %s WHERE (a::text, b::text, c::text, d::text, e::text, f::text) IS NOT DISTINCT FROM ($1, $2, $3, $4, $5, $6) LIMIT 1)"
 	at := -1
 	if c.old != nil {
 		at = slices.IndexFunc(w.rows[c.table], func(r []*string) bool { return row(r) == row(c.old) })
@@ -209,11 +214,11 @@ func (w *world) do(c change) {
 	}
 	switch {
 	case c.old == nil:
-		w.execArgs("INSERT INTO "+c.table+" VALUES ($1, $2, $3, $4)", c.new)
+		w.execArgs("INSERT INTO "+c.table+" VALUES ($1, $2, $3, $4, $5, $6)", c.new)
 	case c.new == nil:
 		w.execArgs("DELETE FROM "+c.table+fmt.Sprintf(found, c.table), c.old)
 	default:
-		w.execArgs("UPDATE "+c.table+" SET a = $5, b = $6, c = $7, d = $8"+fmt.Sprintf(found, c.table), slices.Concat(c.old, c.new))
+		w.execArgs("UPDATE "+c.table+" SET a = $7, b = $8, c = $9, d = $10, e = $11, f = $12"+fmt.Sprintf(found, c.table), slices.Concat(c.old, c.new))
 	}
 	if c.new != nil {
 		w.rows[c.table] = append(slices.Clone(w.rows[c.table]), c.new)

@@ -192,6 +192,29 @@ viewlet "categories_whole" {
   query  = "SELECT c.name, count(fc.*) AS n FROM category c LEFT JOIN film_category fc USING (category_id) GROUP BY c.category_id, c.name ORDER BY 1, 2"
   rows   = true
 }
+viewlet "films_by_initial" {
+  params = ["initial"]
+  query  = "SELECT f.film_id, l.name AS language FROM film f JOIN language l USING (language_id) WHERE lower(left(f.title, 2)) = @initial ORDER BY f.film_id"
+  all    = "SELECT DISTINCT lower(left(title, 2)) FROM film"
+  rows   = true
+}
+viewlet "films_by_feature" {
+  params = ["feature"]
+  query  = "SELECT film_id FROM film WHERE @feature = ANY(special_features) AND length < 60 ORDER BY film_id"
+  all    = "SELECT DISTINCT unnest(special_features) FROM film WHERE length < 60"
+  rows   = true
+}
+viewlet "rentals_of_day" {
+  params = ["day"]
+  query  = "SELECT count(*) AS n, max(c.email) AS last FROM rental r JOIN customer c USING (customer_id) WHERE lower(r.rental_period)::date = @day GROUP BY lower(r.rental_period)::date"
+  all    = "SELECT DISTINCT lower(rental_period)::date FROM rental"
+}
+viewlet "customer_by_mail" {
+  params = ["mail"]
+  query  = "SELECT a.phone, c.active FROM customer c LEFT JOIN address a USING (address_id) WHERE lower(c.email) = @mail ORDER BY c.customer_id"
+  all    = "SELECT DISTINCT lower(email) FROM customer"
+  rows   = true
+}
 viewlet "staff_whole_row" {
   params = ["username"]
   query  = "SELECT to_json(s) AS who, st.store_id FROM staff s LEFT JOIN store st ON st.manager_staff_id = s.staff_id WHERE s.username = @username ORDER BY st.store_id, s.staff_id"

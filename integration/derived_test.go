@@ -200,12 +200,88 @@ func TestSetupOfReplicaIdentities(t *testing.T) {
 	p.stop(t)
 }
 
+// posts are found by what Postgres computes of a row: of another table's too.
+const posts = `
+	CREATE TABLE writers (id int PRIMARY KEY, email varchar(80) NOT NULL);
+	CREATE TABLE posts (id int PRIMARY KEY, writer_id int NOT NULL, data jsonb NOT NULL, tags text[] NOT NULL, read int NOT NULL DEFAULT 0);
+	ALTER TABLE writers REPLICA IDENTITY FULL;
+	ALTER TABLE posts REPLICA IDENTITY FULL;
+	INSERT INTO writers VALUES (1, 'Virginia@Hogarth.uk'), (2, 'wg@uea.ac.uk');
+	INSERT INTO posts VALUES (1, 1, '{"slug": "waves"}', '{sea,light}'), (2, 2, '{"slug": "rings"}', '{sea,walks}');`
+
+const postRules = `
+viewlet "post" {
+  params = ["slug"]
+  query  = "SELECT id, read FROM posts WHERE data->>'slug' = @slug"
+}
+viewlet "tag" {
+  params = ["tag"]
+  query  = "SELECT string_agg(data->>'slug', ' ' ORDER BY id) AS posts FROM posts WHERE @tag = ANY(tags) GROUP BY @tag::text"
+}
+viewlet "topic" {
+  params = ["topic"]
+  query  = "SELECT min(id) AS first FROM posts WHERE data->'topics' ? @topic GROUP BY @topic::text"
+}
+viewlet "writer" {
+  params = ["email"]
+  query  = "SELECT w.id, array(SELECT p.data->>'slug' FROM posts p WHERE p.writer_id = w.id ORDER BY p.id) AS posts FROM writers w WHERE lower(w.email) = @email"
+}`
+
+// What Postgres computes of a row names fragments: of its old image and of its
+// new one, of a value that the stream leaves out because it did not change, and
+// at the end of a join.
+func TestKeysThatAreComputed(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, startPostgres(t), posts, map[string]string{"rules/rules.hcl": postRules})
+	p := s.run(t)
+	s.wants(t, map[string]string{
+		"post:waves": `{"id":1,"read":0}`, "tag:sea": `{"posts":"waves rings"}`, "tag:walks": `{"posts":"rings"}`,
+		"writer:virginia%40hogarth.uk": `{"id":1,"posts":["waves"]}`,
+	})
+	psql(t, s.db, `BEGIN; UPDATE posts SET data = '{"slug": "saturn"}', tags = '{light,NULL}' WHERE id = 2; UPDATE writers SET email = 'MAX@uea.ac.uk' WHERE id = 2; COMMIT`)
+	s.wants(t, map[string]string{
+		"post:rings": "", "post:saturn": `{"id":2,"read":0}`,
+		"tag:sea": `{"posts":"waves"}`, "tag:walks": "", "tag:light": `{"posts":"waves saturn"}`,
+		"writer:wg%40uea.ac.uk": "", "writer:max%40uea.ac.uk": `{"id":2,"posts":["saturn"]}`,
+	})
+	psql(t, s.db, `UPDATE posts SET data = data || jsonb_build_object('body', (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 2000) i)) WHERE id = 1`)
+	psql(t, s.db, `UPDATE posts SET read = 7 WHERE id = 1`)
+	s.wants(t, map[string]string{"post:waves": `{"id":1,"read":7}`})
+	psql(t, s.db, `UPDATE posts SET data = data || '{"topics": ["art", 1]}' WHERE id = 1`)
+	s.wants(t, map[string]string{"topic:art": `{"first":1}`})
+	psql(t, s.db, `DELETE FROM posts WHERE id = 1`)
+	s.wants(t, map[string]string{"topic:art": "", "post:waves": "", "tag:sea": "", "tag:light": `{"posts":"saturn"}`, "writer:virginia%40hogarth.uk": `{"id":1,"posts":[]}`})
+	p.stop(t)
+	s.types(t, "check").gives(t, s.rules()+": ok, 4 viewlets, 2 tables, 0 warnings; compared with the database\n")
+	a := s.types(t, "plan", "--table", "posts", "--old", `{"id":2,"writer_id":2,"data":"{\"slug\": \"a\"}","tags":"{x,y}"}`, "--new", `{"data":"{\"slug\": \"b\"}"}`)
+	a.ends(t, 0)
+	for _, want := range []string{"post:a ", "post:b ", "tag:x ", "tag:y ", "writer:max%40uea.ac.uk "} {
+		if !strings.Contains(a.stdout, want) {
+			t.Errorf("the plan does not name %s", want)
+		}
+	}
+	a = s.types(t, "plan", "--derived")
+	a.ends(t, 0)
+	writeFiles(t, s.dir, map[string]string{"rules/tables.hcl": a.stdout})
+	s.types(t, "check").ends(t, 0)
+}
+
+// What an expression reads of an old row has to be sent.
+func TestCheckOfColumnsInExpressions(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, startPostgres(t), posts+"ALTER TABLE posts REPLICA IDENTITY DEFAULT;", map[string]string{"rules/rules.hcl": postRules})
+	a := s.types(t, "check")
+	a.ends(t, 1)
+	a.says(t, "Old values are not sent", "ALTER TABLE public.posts REPLICA IDENTITY FULL;", `in viewlet "tag"`, `in viewlet "topic"`)
+}
+
 func TestCheckTellsWhatIsNotFollowed(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, startOwnPostgres(t, sandbox.PostgresConfig{}), books+`
 		CREATE FUNCTION tax(int) RETURNS int LANGUAGE sql STABLE AS 'SELECT count(*)::int FROM settings';
 		CREATE TABLE visits (id int PRIMARY KEY, author_id int NOT NULL, note text);
 		ALTER TABLE visits REPLICA IDENTITY FULL;
+		ALTER TABLE visits ADD tags text[], ADD data jsonb, ADD mail varchar(40), ADD odd int;
 		INSERT INTO visits SELECT i, i, repeat('x', 100) FROM generate_series(1, 60000) i;
 		ANALYZE visits;`, map[string]string{})
 	for _, c := range []struct{ name, rules, says string }{
@@ -213,6 +289,11 @@ func TestCheckTellsWhatIsNotFollowed(t *testing.T) {
 		{"a function", `query = "SELECT title, tax(id) FROM books WHERE id = @id"`, "The function public.tax is not immutable"},
 		{"a param that no row names", `query = "SELECT title FROM books WHERE id < @id"`, "A row of public.books names no @id"},
 		{"an index", `query = "SELECT title FROM books b JOIN visits v ON v.author_id = b.author_id WHERE v.id = @id"`, "CREATE INDEX CONCURRENTLY ON \"public\".\"visits\" (author_id);"},
+		{"an index on an expression", `query = "SELECT title FROM books b JOIN visits v ON lower(v.mail) = lower(b.title) WHERE v.id = @id"`, "CREATE INDEX CONCURRENTLY ON \"public\".\"visits\" ((lower((mail)::text)));"},
+		{"an index on a cast", `query = "SELECT title FROM books b JOIN visits v ON v.odd::text = b.title WHERE v.id = @id"`, "CREATE INDEX CONCURRENTLY ON \"public\".\"visits\" (((odd)::text));"},
+		{"an index for a cast that does nothing", `query = "SELECT title FROM books b JOIN visits v ON v.mail::text = b.title WHERE v.id = @id"`, "CREATE INDEX CONCURRENTLY ON \"public\".\"visits\" (mail);"},
+		{"an index on the keys of a jsonb", `query = "SELECT title FROM books b JOIN visits v ON v.data->'tags' ? b.title WHERE v.id = @id"`, "CREATE INDEX CONCURRENTLY ON \"public\".\"visits\" USING gin (((data -> 'tags'::text)));"},
+		{"an index on elements", `query = "SELECT title FROM books b JOIN visits v ON b.title = ANY(v.tags) WHERE v.id = @id"`, "CREATE INDEX CONCURRENTLY ON \"public\".\"visits\" USING gin (tags);"},
 		{"a table that is not covered", "derive = false\n all = \"SELECT id FROM books\"\n query = \"SELECT title FROM books WHERE id = @id\"", `write ignore = ["public.books"]`},
 		{"what is ignored is not read", "ignore = [\"settings\"]\n query = \"SELECT title FROM books WHERE id = @id\"", "does not read settings, but public.books"},
 	} {

@@ -22,7 +22,8 @@ type cataloguer struct {
 func readCatalog(ctx context.Context, tx pgx.Tx, trees []derive.Tree) (*derive.Catalog, error) {
 	c := cataloguer{tx: tx, catalog: &derive.Catalog{
 		Relations: map[uint32]*derive.Relation{}, Functions: map[uint32]*derive.Function{}, Operators: map[uint32]*derive.Operator{},
-		Bases: map[uint32]uint32{}, Enums: map[uint32]bool{}, Loose: map[uint32]bool{},
+		Bases: map[uint32]uint32{}, Types: map[uint32]string{}, Elements: map[uint32]uint32{},
+		Enums: map[uint32]bool{}, Loose: map[uint32]bool{},
 	}}
 	var all derive.OIDs
 	for len(trees) > 0 {
@@ -123,6 +124,9 @@ func typeSQL(oid string) string {
 // table that inherits may be without, and one that is NOT VALID was put on rows
 // that may be there already.
 var columnsSQL = `SELECT attrelid, CASE WHEN attisdropped THEN '' ELSE attname END, quote_ident(attname), ` + typeSQL("atttypid") + `,
+		coalesce((SELECT quote_ident(n.nspname) || '.' || quote_ident(l.collname) FROM pg_catalog.pg_collation l
+			JOIN pg_catalog.pg_namespace n ON n.oid = l.collnamespace WHERE l.oid = attcollation AND l.oid <> 'pg_catalog.default'::regcollation), ''),
+		EXISTS (SELECT FROM pg_catalog.pg_type WHERE oid = atttypid AND typarray = 0),
 		attnotnull AND attrelid NOT IN (SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhparent AND c.relkind = 'r')
 			AND attrelid NOT IN (SELECT unnest(conrelid || ARRAY(SELECT pg_catalog.pg_partition_ancestors(conrelid)::oid))
 				FROM pg_catalog.pg_constraint WHERE contype = 'n' AND NOT convalidated),
@@ -136,7 +140,7 @@ func (c *cataloguer) columns(ctx context.Context, oids []uint32) error {
 	}
 	var oid uint32
 	var col derive.Column
-	_, err = pgx.ForEachRow(rows, []any{&oid, &col.Name, &col.SQL, &col.Type, &col.NotNull, &col.Generated}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&oid, &col.Name, &col.SQL, &col.Type, &col.Collation, &col.Single, &col.NotNull, &col.Generated}, func() error {
 		c.catalog.Relations[oid].Columns = append(c.catalog.Relations[oid].Columns, col)
 		return nil
 	})
@@ -144,7 +148,9 @@ func (c *cataloguer) columns(ctx context.Context, oids []uint32) error {
 }
 
 func (c *cataloguer) functions(ctx context.Context, oids []uint32) error {
-	rows, err := c.tx.Query(ctx, `SELECT p.oid, n.nspname, p.proname, p.provolatile,
+	rows, err := c.tx.Query(ctx, `SELECT p.oid, n.nspname, p.proname,
+			CASE WHEN n.nspname = 'pg_catalog' THEN '' ELSE quote_ident(n.nspname) || '.' END || quote_ident(p.proname),
+			p.provolatile, p.proisstrict,
 			CASE WHEN n.nspname = 'pg_catalog' THEN '' ELSE pg_catalog.md5(p.prosrc || coalesce(p.prosqlbody::text, '')) END
 		FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE p.oid = ANY($1)`, oids)
 	if err != nil {
@@ -153,7 +159,7 @@ func (c *cataloguer) functions(ctx context.Context, oids []uint32) error {
 	var oid uint32
 	var f derive.Function
 	var volatility string
-	_, err = pgx.ForEachRow(rows, []any{&oid, &f.Schema, &f.Name, &volatility, &f.Definition}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&oid, &f.Schema, &f.Name, &f.SQL, &volatility, &f.Strict, &f.Definition}, func() error {
 		one := f
 		one.Volatility = volatility[0]
 		c.catalog.Functions[oid] = &one
@@ -187,20 +193,30 @@ func (c *cataloguer) operators(ctx context.Context, oids []uint32) error {
 	return err
 }
 
-const basesSQL = `WITH RECURSIVE made(oid, base) AS (
-		SELECT oid, oid FROM pg_catalog.pg_type WHERE oid = ANY($1)
+// namedTypesSQL reads types, what domains are made from, and what arrays are of.
+var namedTypesSQL = `WITH RECURSIVE asked(oid) AS (
+		SELECT oid FROM pg_catalog.pg_type WHERE oid = ANY($1)
+		UNION SELECT CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.typelem END
+		FROM asked JOIN pg_catalog.pg_type t USING (oid) WHERE t.typtype = 'd' OR t.typcategory = 'A' AND t.typelem <> 0),
+	made(oid, base) AS (
+		SELECT oid, oid FROM asked
 		UNION SELECT made.oid, t.typbasetype FROM made JOIN pg_catalog.pg_type t ON t.oid = made.base WHERE t.typtype = 'd')
-	SELECT made.oid, made.base, t.typtype = 'e' FROM made JOIN pg_catalog.pg_type t ON t.oid = made.base AND t.typtype <> 'd'`
+	SELECT made.oid, made.base, ` + typeSQL("made.oid") + `, CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE 0 END, t.typtype = 'e'
+	FROM made JOIN pg_catalog.pg_type t ON t.oid = made.base AND t.typtype <> 'd'`
 
 func (c *cataloguer) types(ctx context.Context, oids []uint32) error {
-	rows, err := c.tx.Query(ctx, basesSQL, oids)
+	rows, err := c.tx.Query(ctx, namedTypesSQL, oids)
 	if err != nil {
 		return err
 	}
-	var oid, base uint32
+	var oid, base, element uint32
+	var name string
 	var enum bool
-	_, err = pgx.ForEachRow(rows, []any{&oid, &base, &enum}, func() error {
-		c.catalog.Bases[oid] = base
+	_, err = pgx.ForEachRow(rows, []any{&oid, &base, &name, &element, &enum}, func() error {
+		c.catalog.Bases[oid], c.catalog.Types[oid] = base, name
+		if element != 0 {
+			c.catalog.Elements[base] = element
+		}
 		if enum {
 			c.catalog.Enums[base] = true
 		}

@@ -56,8 +56,10 @@ func (db *Database) Scans(ctx context.Context, q *rules.Query) ([]Scan, error) {
 			if s.Size < largeTable {
 				continue
 			}
-			if n.column != "" {
-				s.Index = fmt.Sprintf("CREATE INDEX CONCURRENTLY ON %s (%s);", s.Table, n.column)
+			if n.compared.sql != "" {
+				if s.Index, err = n.compared.index(ctx, tx, s.Table); err != nil {
+					return err
+				}
 			}
 			scans = append(scans, s)
 		}
@@ -133,7 +135,41 @@ type planNode struct {
 	JoinFilter string `json:"Join Filter"`
 	Plans      []planNode
 
-	column string // that the scan looks for a value of
+	compared compared
+}
+
+// compared is what a scan looks for a value of, of the columns of its table.
+type compared struct {
+	sql    string // without the table's alias; empty: it is not known
+	column string // when it is one, perhaps with a cast; empty: it is not
+	cast   string // of the column; empty: none
+	has    bool   // it is an array, and has the value
+}
+
+// index writes the CREATE INDEX for it. That of a column serves for casts that
+// leave its bytes alone.
+//
+// https://www.postgresql.org/docs/current/indexes-expressional.html
+func (c compared) index(ctx context.Context, tx pgx.Tx, table string) (string, error) {
+	on := "(" + c.sql + ")"
+	if c.column != "" {
+		same := c.cast == ""
+		if !same {
+			err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_cast c ON c.castsource = a.atttypid
+				AND c.casttarget = $3::text::regtype WHERE a.attrelid = $1::text::regclass AND quote_ident(a.attname) = $2
+				AND (a.atttypid = $3::text::regtype OR c.castmethod = 'b'))`, table, c.column, c.cast).Scan(&same)
+			if err != nil {
+				return "", err
+			}
+		}
+		if same {
+			on = c.column
+		}
+	}
+	if on = "(" + on + ")"; c.has {
+		on = "USING gin " + on
+	}
+	return fmt.Sprintf("CREATE INDEX CONCURRENTLY ON %s %s;", table, on), nil
 }
 
 // sequential gathers the scans of whole tables, and of each a column that its
@@ -141,7 +177,7 @@ type planNode struct {
 func (n *planNode) sequential(above []string, found *[]planNode) {
 	conditions := append(append([]string{n.Filter}, above...), n.HashCond, n.MergeCond, n.JoinFilter)
 	if n.Type == "Seq Scan" {
-		n.column = comparedColumn(n.Alias, conditions)
+		n.compared = comparedWith(n.Alias, conditions)
 		*found = append(*found, *n)
 	}
 	for i := range n.Plans {
@@ -149,22 +185,101 @@ func (n *planNode) sequential(above []string, found *[]planNode) {
 	}
 }
 
-const identifierSQL = `("(?:[^"]|"")+"|[a-z_][a-z0-9_$]*)`
-
-// comparedColumn finds alias.column on a side of an equality; empty: there is
-// none.
-func comparedColumn(alias string, conditions []string) string {
-	column := regexp.QuoteMeta(pgx.Identifier{alias}.Sanitize()) + `\.` + identifierSQL
-	if plainIdentifier.MatchString(alias) {
-		column = `\b` + alias + `\.` + identifierSQL
-	}
-	equality := regexp.MustCompile(column + `(?:\)?::[a-z ]+)?\)? = |= \(?` + column)
+// comparedWith finds what the conditions compare by an equality, or as an array
+// that has a value, of the columns of alias alone.
+func comparedWith(alias string, conditions []string) compared {
 	for _, c := range conditions {
-		if m := equality.FindStringSubmatch(c); m != nil {
-			return m[1] + m[2]
+		for _, operand := range operands(c, " = ") {
+			if one := indexable(alias, operand); one.sql != "" {
+				return one
+			}
+		}
+		for _, has := range []string{" @> ", " ? "} {
+			if sides := operands(c, has); len(sides) > 0 {
+				if one := indexable(alias, sides[0]); one.sql != "" {
+					one.has = true
+					return one
+				}
+			}
 		}
 	}
-	return ""
+	return compared{}
 }
 
-var plainIdentifier = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
+// operands gives both sides of each operator in a condition of EXPLAIN, which
+// has parentheses around each.
+func operands(condition, operator string) (sides []string) {
+	depth := depths(condition)
+	for i := range condition {
+		if !strings.HasPrefix(condition[i:], operator) || depth[i] < 0 {
+			continue
+		}
+		from, to := i, i+len(operator)
+		for from > 0 && (depth[from-1] < 0 || depth[from-1] >= depth[i]) {
+			from--
+		}
+		for to < len(condition) && (depth[to] < 0 || depth[to] >= depth[i]) {
+			to++
+		}
+		sides = append(sides, condition[from:i], condition[i+len(operator):to])
+	}
+	return sides
+}
+
+// depths tells in how many parentheses each byte stands, those themselves
+// outside their own; -1: in quotes.
+func depths(sql string) []int {
+	all := make([]int, len(sql))
+	depth, quote := 0, byte(0)
+	for i := range len(sql) {
+		switch c := sql[i]; {
+		case quote != 0:
+			if c == quote {
+				quote = 0
+			}
+			all[i] = -1
+			continue
+		case c == '\'' || c == '"':
+			quote, all[i] = c, -1
+			continue
+		case c == ')':
+			depth--
+		}
+		if all[i] = depth; sql[i] == '(' {
+			depth++
+		}
+	}
+	return all
+}
+
+const identifierSQL = `(?:"(?:[^"]|"")+"|[a-z_][a-z0-9_$]*)`
+
+var (
+	plainIdentifier = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
+	columnSQL       = regexp.MustCompile(`(` + identifierSQL + `)\.(` + identifierSQL + `)`)
+	oneColumn       = regexp.MustCompile(`^\(?(` + identifierSQL + `)\)?(?:::([a-z ]+))?$`)
+	quotedSQL       = regexp.MustCompile(`'(?:[^']|'')*'`)
+)
+
+// indexable reads an operand; the zero compared if it is not made of the
+// alias's columns alone.
+func indexable(alias, operand string) compared {
+	if !plainIdentifier.MatchString(alias) {
+		alias = pgx.Identifier{alias}.Sanitize()
+	}
+	code := quotedSQL.ReplaceAllString(operand, "")
+	columns := columnSQL.FindAllStringSubmatch(code, -1)
+	if len(columns) == 0 || strings.ContainsRune(code, '$') {
+		return compared{}
+	}
+	for _, c := range columns {
+		if c[1] != alias {
+			return compared{}
+		}
+	}
+	own := compared{sql: strings.ReplaceAll(operand, alias+".", "")}
+	if m := oneColumn.FindStringSubmatch(own.sql); m != nil {
+		own.column, own.cast = m[1], m[2]
+	}
+	return own
+}
