@@ -13,7 +13,9 @@ const (
 	// lull is how long they may take. It bounds by how much the last of a burst
 	// comes later.
 	lull = 2 * time.Millisecond
-	// soon and busy: so many reads, each so soon after the one before, are load.
+	// soon and busy: so many reads, each so soon after the one before, are load
+	// if what they bring would fill a quarter of the mark within a lull. Less than that
+	// would have it rise for nothing, and each commit wait for the lull's end.
 	soon = 100 * time.Microsecond
 	busy = 32
 )
@@ -29,6 +31,8 @@ type lowWater struct {
 	high  bool
 	last  time.Time // when the read before began
 	quick int       // reads in a row that came soon
+	since time.Time // when the first of them began
+	bytes int       // that they brought
 }
 
 // newLowWater takes the connection, or the one that TLS runs over. Only TCP
@@ -70,10 +74,26 @@ func (l *lowWater) note(at time.Time, n int) {
 	default:
 		l.quick = 0
 	}
-	l.last = at
-	if !l.high && (l.quick >= busy || n >= highMark/2) {
+	if l.last = at; l.quick == 0 {
+		l.since, l.bytes = at, 0
+	}
+	l.bytes += n
+	if !l.high && (n >= highMark/2 || l.load(at)) {
 		l.high = l.set(highMark)
 	}
+}
+
+// load reports whether the last reads came soon and brought much. It begins to
+// count anew when they did not.
+func (l *lowWater) load(at time.Time) bool {
+	if l.quick < busy {
+		return false
+	}
+	much := float64(l.bytes)*float64(lull) >= highMark/4*float64(at.Sub(l.since))
+	if !much {
+		l.quick = 0
+	}
+	return much
 }
 
 // lower makes the next byte wake the reader, and so do those that are there.

@@ -60,13 +60,14 @@ func TestLowWater(t *testing.T) {
 		reads []read
 		want  int
 	}{
-		"idle":                      {many(100, read{time.Second, 200}), 1},
-		"5,000 commits a second":    {many(1000, read{200 * time.Microsecond, 300}), 1},
-		"row by row":                {many(busy+1, read{3 * time.Microsecond, 100}), highMark},
-		"one short of load":         {many(busy, read{3 * time.Microsecond, 100}), 1},
-		"a reader that is behind":   {[]read{{time.Second, highMark / 2}}, highMark},
-		"a large transaction's end": {append(many(1000, read{3 * time.Microsecond, 100}), read{lull, 0}), 1},
-		"load, and what was there":  {append(many(1000, read{3 * time.Microsecond, 100}), read{lull, 0}, read{time.Microsecond, highMark / 2}), highMark},
+		"idle":                                 {many(100, read{time.Second, 200}), 1},
+		"5,000 commits a second":               {many(1000, read{200 * time.Microsecond, 300}), 1},
+		"as many, of which some come together": {many(1000, read{50 * time.Microsecond, 150}), 1},
+		"row by row":                           {many(busy+1, read{3 * time.Microsecond, 100}), highMark},
+		"one short of load":                    {many(busy, read{3 * time.Microsecond, 100}), 1},
+		"a reader that is behind":              {[]read{{time.Second, highMark / 2}}, highMark},
+		"a large transaction's end":            {append(many(1000, read{3 * time.Microsecond, 100}), read{lull, 0}), 1},
+		"load, and what was there":             {append(many(1000, read{3 * time.Microsecond, 100}), read{lull, 0}, read{time.Microsecond, highMark / 2}), highMark},
 	} {
 		near, _ := loopback(t)
 		low := newLowWater(near)
