@@ -333,12 +333,16 @@ func (s *speller) fails(f *Function, typ uint32) bool {
 // varies reports whether a function gets a column where it fails for some
 // values, or where NULL does not give NULL: a divisor may be 0.
 func (s *speller) varies(f *Function, args []value) bool {
-	divides := strings.HasSuffix(f.Name, "div") || strings.HasSuffix(f.Name, "mod")
-	if f.Schema != "pg_catalog" || !divides && !ofFirst[f.Name] {
+	divides := strings.Contains(f.Name, "div") || strings.HasSuffix(f.Name, "mod")
+	given := args[min(1, len(args)):]
+	if ofLast[f.Name] {
+		given = args[:max(0, len(args)-1)]
+	}
+	if f.Schema != "pg_catalog" || !divides && !ofFirst[f.Name] && !ofLast[f.Name] {
 		return false
 	}
 	reads := false
-	for _, arg := range args[min(1, len(args)):] {
+	for _, arg := range given {
 		arg.walk(func(n *node) bool {
 			reads = reads || n.is("VAR")
 			return true
@@ -352,14 +356,22 @@ func (s *speller) varies(f *Function, args []value) bool {
 
 // ofFirst are functions that work for all values of their first argument, with
 // the others being right.
-var ofFirst = wordSet("lpad overlay regexp_replace repeat rpad split_part string_to_array substr substring")
+var ofFirst = wordSet(`
+	encode like_escape lpad overlay regexp_count regexp_instr regexp_like regexp_match regexp_replace regexp_split_to_array
+	regexp_substr repeat rpad split_part string_to_array substr substring texticlike texticnlike texticregexeq texticregexne
+	textlike textnlike textregexeq textregexne width_bucket`)
+
+// ofLast are those that do for all values of their last.
+var ofLast = wordSet("date_part date_trunc extract timezone")
 
 // partial are the immutable functions of Postgres that fail for values that a
 // column may well have, where a WHERE may have another condition that lets only
 // those through that it takes: the lookup would fail for all others.
 var partial = wordSet(`
-	chr convert_from decode get_bit get_byte json_array_length jsonb_array_length ln log make_date make_interval make_time
-	make_timestamp power set_bit set_byte sqrt xmlcomment xpath xpath_exists`)
+	acos acosd acosh asin asind atanh bitand bitor bitxor chr convert_from decode dpow dsqrt get_bit get_byte inet_merge inetand
+	inetmi inetor json_array_length json_object jsonb_array_length jsonb_delete jsonb_delete_path jsonb_insert jsonb_object
+	jsonb_set ln log make_date make_interval make_time make_timestamp numeric_power parse_ident pow power set_bit set_byte
+	set_masklen sqrt unistr xmlcomment xpath xpath_exists`)
 
 var ofJSON = wordSet("bool float4 float8 int2 int4 int8 numeric")
 

@@ -103,8 +103,8 @@ func interval(datum []byte) (sql string, ok bool) {
 	micros := int64(binary.LittleEndian.Uint64(datum))
 	days, months := int32(binary.LittleEndian.Uint32(datum[8:])), int32(binary.LittleEndian.Uint32(datum[12:]))
 	const century = 100 * 366
-	if max(micros, -micros) > century*86_400_000_000 || max(days, -days) > century || max(months, -months) > 1200 {
-		return "", false // of a server that has its bytes in another order, it seems
+	if beyond(micros, century*86_400_000_000) || beyond(int64(days), century) || beyond(int64(months), 1200) {
+		return "", false // infinite, or of a server that has its bytes in another order, it seems
 	}
 	switch {
 	case micros%3_600_000_000 == 0:
@@ -114,6 +114,8 @@ func interval(datum []byte) (sql string, ok bool) {
 	}
 	return fmt.Sprintf("'%d mons %d days %d microseconds'", months, days, micros), true
 }
+
+func beyond(n, limit int64) bool { return n > limit || n < -limit }
 
 // textArray reads an array of texts in one dimension and without NULLs.
 func textArray(datum []byte) (sql string, ok bool) {

@@ -157,6 +157,10 @@ var oddQueries = []string{
 	"SELECT x.c FROM t1 x WHERE NOT EXISTS (SELECT FROM unnest(x.e) u(e) WHERE u.e = @p1::int) AND x.a = @p1::int",
 	"SELECT x.c FROM t1 x WHERE @p1::int IN (SELECT unnest(x.e))",
 	"SELECT x.c FROM t1 x JOIN t1 y ON abs(1 - x.a) = abs(1 - y.a) WHERE x.b = @p1::int AND y.b - 1 = @p2::int",
+	"SELECT x.c FROM t1 x JOIN t2 y ON x.d = y.d WHERE y.d::text = @p1::text AND x.b = 1",
+	"SELECT s.d, s.n FROM (SELECT d, count(*) AS n FROM t1 GROUP BY d) s WHERE s.d::text = @p1::text",
+	"SELECT x.c FROM t1 x LEFT JOIN LATERAL (SELECT u.e FROM unnest(x.e) u(e) ORDER BY 1 LIMIT 1) u ON true WHERE u.e = @p1::int",
+	"SELECT x.c FROM t1 x LEFT JOIN t2 y ON x.a = y.a WHERE lower(x.c) IS NOT DISTINCT FROM lower(y.c) AND x.b = @p1::int",
 }
 
 // generator writes random queries over tables and views. Of all that it may

@@ -1,6 +1,9 @@
 package derive
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // grouped reports whether the level has a row for each value of its GROUP BY.
 func (l *level) grouped() bool {
@@ -71,7 +74,9 @@ func sortedBy(clauses []value, target *node) bool {
 // It is what Postgres asks before it pushes a condition into a subquery.
 func (l *level) keeps(c *Catalog, output int) bool {
 	if of := (ref{level: l, column: output}).computed(); of != nil {
-		return !slices.ContainsFunc(of.words, func(w word) bool { return w.ref != (ref{}) && !l.keeps(c, w.ref.column) })
+		return !slices.ContainsFunc(of.words, func(w word) bool {
+			return w.ref != (ref{}) && (!l.keeps(c, w.ref.column) || c.loose(l.target(w.ref.column)))
+		})
 	}
 	q := l.query
 	if l.recursive || l.scalar || q.get("limitCount").kind != isNull || q.get("limitOffset").kind != isNull {
@@ -102,6 +107,19 @@ func (l *level) keeps(c *Catalog, output int) bool {
 		}
 	}
 	return !merged || c.textForm(l.outputForm(output)) != form{}
+}
+
+// loose reports whether an expression gives texts that may differ where they
+// are equal, so that of those in a group another one may come to stand for it.
+func (c *Catalog) loose(e *node) bool {
+	found := false
+	(value{node: e}).walk(func(n *node) bool {
+		for _, f := range n.fields {
+			found = found || strings.Contains(f.name, "coll") && c.Loose[f.value.oid()]
+		}
+		return !found
+	})
+	return found
 }
 
 func (l *level) target(output int) *node {
