@@ -65,10 +65,14 @@ func TestViewletsAlone(t *testing.T) {
 	s.wants(t, map[string]string{
 		"author_page:2": `{"name":"W. G. Sebald","titles":["The Waves"]}`, "author_page:3": `{"name":"Ditlevsen","titles":[]}`, "book:12": "",
 	})
-	p.stop(t)
 	a := s.types(t, "status")
 	if a.ends(t, 0); !strings.Contains(a.stdout, "author_page  fresh") {
 		t.Error("status does not take the viewlet for fresh")
+	}
+	p.stop(t)
+	a = s.types(t, "status")
+	if a.ends(t, 0); !strings.Contains(a.stdout, "author_page  rendered, and no daemon keeps it fresh now") {
+		t.Error("status takes the viewlet for fresh while nobody streams")
 	}
 	s.types(t, "check").gives(t, s.rules()+": ok, 2 viewlets, 2 tables, 0 warnings; compared with the database\n")
 }
