@@ -147,7 +147,8 @@ func (c *cataloguer) functions(ctx context.Context, oids []uint32) error {
 	rows, err := c.tx.Query(ctx, `SELECT p.oid, n.nspname, p.proname,
 			CASE WHEN n.nspname = 'pg_catalog' THEN '' ELSE quote_ident(n.nspname) || '.' END || quote_ident(p.proname),
 			p.provolatile, p.proisstrict,
-			CASE WHEN n.nspname = 'pg_catalog' THEN '' ELSE pg_catalog.md5(p.prosrc || coalesce(p.prosqlbody::text, '')) END
+			CASE WHEN n.nspname = 'pg_catalog' THEN ''
+				ELSE pg_catalog.md5(pg_catalog.concat_ws(' ', p.prolang, p.proisstrict, p.provolatile, p.proconfig, p.probin, p.prosrc, p.prosqlbody)) END
 		FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE p.oid = ANY($1)`, oids)
 	if err != nil {
 		return err
