@@ -99,9 +99,14 @@ func (c *Catalog) intern(v *computed) (ref, bool) {
 		i = len(*all)
 		*all = append(*all, v)
 		v.inner = c.within(owner.level, v)
-		v.Generated = slices.ContainsFunc(v.words, func(w word) bool {
-			return w.ref.source != nil && w.ref.known().Generated
-		})
+		for _, w := range v.words {
+			if w.ref.source != nil {
+				v.Generated = v.Generated || w.ref.known().Generated
+			}
+			if w.ref.source != nil && w.ref.known().Collation != "" && c.textForm(v.form).typ == textType {
+				v.Collation = w.ref.known().Collation
+			}
+		}
 	}
 	owner.column = columns + i + 1
 	return owner, true
