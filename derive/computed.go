@@ -99,9 +99,14 @@ func (c *Catalog) intern(v *computed) (ref, bool) {
 		i = len(*all)
 		*all = append(*all, v)
 		v.inner = c.within(owner.level, v)
-		v.Generated = slices.ContainsFunc(v.words, func(w word) bool {
-			return w.ref.source != nil && w.ref.known().Generated
-		})
+		for _, w := range v.words {
+			if w.ref.source != nil {
+				v.Generated = v.Generated || w.ref.known().Generated
+			}
+			if w.ref.source != nil && w.ref.known().Collation != "" && c.textForm(v.form).typ == textType {
+				v.Collation = w.ref.known().Collation
+			}
+		}
 	}
 	owner.column = columns + i + 1
 	return owner, true
@@ -357,9 +362,11 @@ func (s *speller) varies(f *Function, args []value) bool {
 // ofFirst are functions that work for all values of their first argument, with
 // the others being right.
 var ofFirst = wordSet(`
-	encode like_escape lpad overlay regexp_count regexp_instr regexp_like regexp_match regexp_replace regexp_split_to_array
-	regexp_substr repeat rpad split_part string_to_array substr substring texticlike texticnlike texticregexeq texticregexne
-	textlike textnlike textregexeq textregexne width_bucket`)
+	bpchariclike bpcharicnlike bpcharicregexeq bpcharicregexne bpcharlike bpcharnlike bpcharregexeq bpcharregexne
+	bytealike byteanlike encode like_escape lpad nameiclike nameicnlike nameicregexeq nameicregexne namelike namenlike
+	nameregexeq nameregexne overlay regexp_count regexp_instr regexp_like regexp_match regexp_replace
+	regexp_split_to_array regexp_substr repeat rpad split_part string_to_array substr substring texticlike texticnlike
+	texticregexeq texticregexne textlike textnlike textregexeq textregexne width_bucket`)
 
 // ofLast are those that do for all values of their last.
 var ofLast = wordSet("date_part date_trunc extract timezone")
@@ -368,10 +375,11 @@ var ofLast = wordSet("date_part date_trunc extract timezone")
 // column may well have, where a WHERE may have another condition that lets only
 // those through that it takes: the lookup would fail for all others.
 var partial = wordSet(`
-	acos acosd acosh asin asind atanh bitand bitor bitxor chr convert_from decode dpow dsqrt get_bit get_byte inet_merge inetand
-	inetmi inetor json_array_length json_object jsonb_array_length jsonb_delete jsonb_delete_path jsonb_insert jsonb_object
-	jsonb_set ln log make_date make_interval make_time make_timestamp numeric_power parse_ident pow power set_bit set_byte
-	set_masklen sqrt unistr xmlcomment xpath xpath_exists`)
+	acos acosd acosh array_to_tsvector asin asind atanh bitand bitor bitxor chr convert_from decode dpow dsqrt factorial
+	get_bit get_byte inet_merge inetand inetmi inetor json_array_length json_object jsonb_array_length jsonb_delete
+	jsonb_delete_path jsonb_insert jsonb_object jsonb_set ln log make_date make_interval make_time make_timestamp
+	numeric_power parse_ident pow power range_minus range_union set_bit set_byte set_masklen sqrt trim_array unistr
+	xmlcomment xpath xpath_exists`)
 
 var ofJSON = wordSet("bool float4 float8 int2 int4 int8 numeric")
 

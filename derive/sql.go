@@ -128,13 +128,25 @@ func (w *writer) holds(r, first ref) string {
 	c, of := r.computed(), first.known()
 	switch {
 	case c == nil || !c.each || w.elements[r] != "":
-		return w.column(r) + " = " + w.term(first, r)
+		return w.column(r) + " = " + w.term(first, r) + w.collation(r, first)
 	case c.json:
 		return w.spelled(c, w.column) + " ? " + w.typed(first) + "::text"
 	case c.Type == of.Type:
 		return w.spelled(c, w.column) + " @> ARRAY[" + w.typed(first) + "]"
 	}
 	return w.term(first, r) + " = ANY(" + w.spelled(c, w.column) + ")"
+}
+
+// collation writes the one by which two columns are compared that have another
+// one each. What is equal is the same by both.
+//
+// https://www.postgresql.org/docs/current/collation.html#COLLATION-CONCEPTS
+func (w *writer) collation(r, first ref) string {
+	a, b := r.known().Collation, first.known().Collation
+	if first.source == w.origin || a == "" || b == "" || a == b {
+		return ""
+	}
+	return " COLLATE " + a
 }
 
 // typed writes a column so that it has its type wherever it stands.

@@ -123,6 +123,34 @@ func TestSchemaChangesWhileRunning(t *testing.T) {
 	p.stop(t)
 }
 
+// A function gives something else with the same body, where it is called for
+// NULL now or finds its names in another schema.
+func TestFunctionsAlteredWhileRunning(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, startPostgres(t), books+`
+		CREATE SCHEMA loud; CREATE FUNCTION loud.said(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT upper($1)';
+		CREATE FUNCTION said(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT $1';
+		CREATE FUNCTION marked(text) RETURNS text IMMUTABLE STRICT LANGUAGE plpgsql AS 'BEGIN RETURN coalesce(said($1), ''none''); END';
+		INSERT INTO notes VALUES (10, NULL), (11, 'read');`, map[string]string{"rules/rules.hcl": `
+		viewlet "note" {
+			params = ["id"]
+			query  = "SELECT marked(mark) AS mark FROM notes WHERE book_id = @id"
+		}`})
+	p := s.run(t)
+	s.wants(t, map[string]string{"note:10": `{"mark":null}`, "note:11": `{"mark":"read"}`})
+	becomes := func(sql, key, want string) {
+		t.Helper()
+		psql(t, s.db, sql)
+		eventually(t, sql, func() bool {
+			got, _ := redisGet(t, s.redis, "viewlet:"+key)
+			return got == want
+		})
+	}
+	becomes("ALTER FUNCTION marked CALLED ON NULL INPUT", "note:10", `{"mark":"none"}`)
+	becomes("ALTER FUNCTION marked SET search_path = loud", "note:11", `{"mark":"READ"}`)
+	p.stop(t)
+}
+
 // A view that is redefined while nobody runs gives other fragments at the
 // next start.
 func TestSchemaChangesWhileDown(t *testing.T) {

@@ -112,13 +112,9 @@ func (c *cataloguer) relations(ctx context.Context, oids []uint32) (trees []deri
 	return trees, c.columns(ctx, oids)
 }
 
-// typeSQL writes a type so that a cast to it cuts nothing off: character alone
-// is character(1).
-func typeSQL(oid string) string {
-	return fmt.Sprintf(`CASE WHEN %[1]s IN ('pg_catalog.bpchar'::regtype, 'pg_catalog.bit'::regtype)
-			THEN 'pg_catalog.' || (SELECT quote_ident(typname) FROM pg_catalog.pg_type WHERE oid = %[1]s)
-			ELSE pg_catalog.format_type(%[1]s, NULL) END`, oid)
-}
+// typeSQL writes a type so that a cast to it cuts nothing off: without the -1,
+// bpchar would be character, which holds one, and an array of it one in each.
+func typeSQL(oid string) string { return "pg_catalog.format_type(" + oid + ", -1)" }
 
 // columnsSQL takes a NOT NULL for one only where rows without it cannot be: a
 // table that inherits may be without, and one that is NOT VALID was put on rows
@@ -151,7 +147,8 @@ func (c *cataloguer) functions(ctx context.Context, oids []uint32) error {
 	rows, err := c.tx.Query(ctx, `SELECT p.oid, n.nspname, p.proname,
 			CASE WHEN n.nspname = 'pg_catalog' THEN '' ELSE quote_ident(n.nspname) || '.' END || quote_ident(p.proname),
 			p.provolatile, p.proisstrict,
-			CASE WHEN n.nspname = 'pg_catalog' THEN '' ELSE pg_catalog.md5(p.prosrc || coalesce(p.prosqlbody::text, '')) END
+			CASE WHEN n.nspname = 'pg_catalog' THEN ''
+				ELSE pg_catalog.md5(pg_catalog.concat_ws(' ', p.prolang, p.proisstrict, p.provolatile, p.proconfig, p.probin, p.prosrc, p.prosqlbody)) END
 		FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE p.oid = ANY($1)`, oids)
 	if err != nil {
 		return err
