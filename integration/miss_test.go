@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -42,7 +43,7 @@ func TestManyMissOneRender(t *testing.T) {
 					g.Go(func() error {
 						ready.Done()
 						ready.Wait()
-						return visit(ctx, client, url+"/viewlet/v/7")
+						return visit(ctx, client, url+"/viewlet/v/7", "one n7")
 					})
 				}
 				if err := g.Wait(); err != nil {
@@ -58,7 +59,8 @@ func TestManyMissOneRender(t *testing.T) {
 	}
 }
 
-func visit(ctx context.Context, client *http.Client, url string) error {
+// visit wants the page to be there, and to say so.
+func visit(ctx context.Context, client *http.Client, url, want string) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
@@ -68,6 +70,9 @@ func visit(ctx context.Context, client *http.Client, url string) error {
 		return err
 	}
 	defer answer.Body.Close()
-	_, err = io.Copy(io.Discard, answer.Body)
+	body, err := io.ReadAll(answer.Body)
+	if err == nil && (answer.StatusCode != http.StatusOK || string(body) != want) {
+		err = fmt.Errorf("get %s: %s: %q, want %q", url, answer.Status, body, want)
+	}
 	return err
 }

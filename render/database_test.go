@@ -115,7 +115,7 @@ viewlet "page" {
 }
 
 // TestLSNBeforeSnapshot: a commit that comes while the query runs, and that it
-// does not see, is behind the fragment's LSN.
+// does not see, is behind the fragment's LSN, and not in what it has Seen.
 func TestLSNBeforeSnapshot(t *testing.T) {
 	s := newSite(t, `CREATE TABLE t AS SELECT 1 AS id, 0 AS v`)
 	s.loadSound(`viewlet "v" {
@@ -144,9 +144,12 @@ func TestLSNBeforeSnapshot(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.exec(fmt.Sprintf("UPDATE t SET v = %d", i+1))
+		xid := s.update(i + 1)
 		s.exec("SELECT pg_advisory_unlock(1)")
 		f := <-done
+		if f.Seen == nil || f.Seen.Sees(xid) {
+			t.Errorf("round %d: it has seen %+v, and the commit that is not in it is %d", i, f.Seen, xid)
+		}
 		if string(f.Body) != strconv.Itoa(i) {
 			t.Errorf("round %d: got %q, want the value of before the commit", i, f.Body)
 		}
@@ -157,7 +160,7 @@ func TestLSNBeforeSnapshot(t *testing.T) {
 }
 
 // TestLSNReachesCommits: every commit that was over before the render began is
-// before its LSN and in its body.
+// before its LSN, in its body and in what it has Seen.
 func TestLSNReachesCommits(t *testing.T) {
 	s := newSite(t, `CREATE TABLE t AS SELECT 1 AS id, 0 AS v`)
 	s.loadSound(`viewlet "v" {
@@ -166,15 +169,30 @@ func TestLSNReachesCommits(t *testing.T) {
   body   = "{{.v}}"
 }`)
 	for i := range 50 {
-		s.exec(fmt.Sprintf("UPDATE t SET v = %d", i))
+		xid := s.update(i)
 		after, err := viewlet.ParseLSN(s.one("SELECT pg_current_wal_insert_lsn()"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if f := s.render("v", keysOf("v", "1")...)[0]; f.LSN < after || string(f.Body) != strconv.Itoa(i) {
+		f := s.render("v", keysOf("v", "1")...)[0]
+		if f.LSN < after || string(f.Body) != strconv.Itoa(i) {
 			t.Fatalf("commit %d: got %s at %v, want it at %v or later", i, f.Body, f.LSN, after)
 		}
+		if f.Seen == nil || !f.Seen.Sees(xid) {
+			t.Fatalf("commit %d: it has seen %+v, want %d in it", i, f.Seen, xid)
+		}
 	}
+}
+
+// update commits a value of t, and gives the transaction.
+func (s *site) update(v int) uint32 {
+	s.Helper()
+	text := s.one(fmt.Sprintf("WITH u AS (UPDATE t SET v = %d RETURNING v) SELECT pg_current_xact_id() FROM u", v))
+	xid, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return uint32(xid)
 }
 
 // TestVisible: a commit that is visible before its WAL is flushed is waited for.
