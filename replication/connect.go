@@ -137,6 +137,7 @@ func parse(url string) (*pgconn.Config, error) {
 	dialer := net.Dialer{
 		Timeout:         config.ConnectTimeout,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 6},
+		Control:         limitSegments,
 	}
 	config.DialFunc = dialer.DialContext
 	return config, nil

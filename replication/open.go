@@ -120,7 +120,7 @@ func startHere(ctx context.Context, cfg Config, w *walsender, slot Slot) (*Strea
 		cfg:      cfg,
 		conn:     w.PgConn,
 		in:       w.in,
-		low:      newLowWater(w.Conn()),
+		gather:   newGather(w.Conn()),
 		interval: cfg.StatusInterval,
 		silence:  2 * defaultWALSenderTimeout,
 		sent:     slot.ConfirmedFlush,

@@ -35,7 +35,7 @@ type Stream struct {
 	cfg      Config
 	conn     *pgconn.PgConn
 	in       *frames
-	low      lowWater
+	gather   gather
 	decoder  pgoutput.Decoder
 	interval time.Duration // between status updates, at most
 	silence  time.Duration // of the server, after which it is given up
@@ -212,7 +212,8 @@ func (s *Stream) hold(ctx context.Context, room <-chan struct{}) error {
 // read reads once, for a pulse at most. The deadline is moved only where half of
 // the time has gone by: under load there are far more reads than pulses.
 func (s *Stream) read() error {
-	now, wait := time.Now(), s.low.wait()
+	s.gather.rest()
+	now, wait := time.Now(), s.gather.wait()
 	if left := s.until.Sub(now); left < wait/2 || left > wait {
 		s.until = now.Add(wait)
 		if err := s.conn.Conn().SetReadDeadline(s.until); err != nil {
@@ -220,7 +221,7 @@ func (s *Stream) read() error {
 		}
 	}
 	n, err := s.in.fill()
-	s.low.note(now, n)
+	s.gather.note(now, n)
 	if isTimeout(err) {
 		return nil
 	}
@@ -301,7 +302,7 @@ func (s *Stream) keepalive(k pglogrepl.PrimaryKeepaliveMessage, sink viewlet.Sin
 // last status. A server that takes too long is left without.
 func (s *Stream) leave() error {
 	now := time.Now()
-	s.low.lower()
+	s.gather.end()
 	if err := s.sendStatus(now, false); err != nil {
 		return err
 	}

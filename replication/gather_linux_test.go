@@ -42,9 +42,16 @@ func loopback(t testing.TB) (near, far net.Conn) {
 	return near, far
 }
 
-// TestLowWater plays reads at given times: the mark rises under load alone, and
-// falls when nothing comes in time.
-func TestLowWater(t *testing.T) {
+// distant is a gather of a socket, as over a network.
+func distant(conn net.Conn) gather {
+	g := newGather(conn)
+	g.near = false
+	return g
+}
+
+// TestLowMark plays reads at given times: a distant socket's mark rises under load
+// alone, and falls when nothing comes in time.
+func TestLowMark(t *testing.T) {
 	type read struct {
 		after time.Duration
 		n     int
@@ -70,30 +77,30 @@ func TestLowWater(t *testing.T) {
 		"load, and what was there":             {append(many(1000, read{3 * time.Microsecond, 100}), read{lull, 0}, read{time.Microsecond, highMark / 2}), highMark},
 	} {
 		near, _ := loopback(t)
-		low := newLowWater(near)
+		g := distant(near)
 		at := time.Now()
 		for _, r := range c.reads {
 			at = at.Add(r.after)
-			low.note(at, r.n)
+			g.note(at, r.n)
 		}
-		if got := markOf(t, low.raw); got != c.want || low.high != (got > 1) {
-			t.Errorf("%s: the mark is %d, want %d; high is %t", name, got, c.want, low.high)
+		if got := markOf(t, g.raw); got != c.want || g.on != (got > 1) {
+			t.Errorf("%s: the mark is %d, want %d; on is %t", name, got, c.want, g.on)
 		}
 	}
 }
 
-// TestLowWaterWakes wants whoever polls the socket not to be woken below the
+// TestLowMarkWakes wants whoever polls the socket not to be woken below the
 // mark, and to be as soon as it is lowered.
-func TestLowWaterWakes(t *testing.T) {
+func TestLowMarkWakes(t *testing.T) {
 	near, far := loopback(t)
-	low := newLowWater(near)
+	g := distant(near)
 	poll, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer syscall.Close(poll)
 	var refused error
-	err = low.raw.Control(func(fd uintptr) {
+	err = g.raw.Control(func(fd uintptr) {
 		refused = syscall.EpollCtl(poll, syscall.EPOLL_CTL_ADD, int(fd), &syscall.EpollEvent{Events: syscall.EPOLLIN})
 	})
 	if err != nil || refused != nil {
@@ -106,59 +113,122 @@ func TestLowWaterWakes(t *testing.T) {
 		}
 		return n > 0
 	}
-	low.note(time.Now(), highMark)
+	g.note(time.Now(), highMark)
 	if _, err := far.Write(make([]byte, 100)); err != nil {
 		t.Fatal(err)
 	}
 	if wakes(20 * time.Millisecond) {
 		t.Error("100 bytes wake the reader though the mark is high")
 	}
-	low.lower()
+	g.end()
 	if !wakes(patience) {
 		t.Error("what is there does not wake the reader though the mark is low")
 	}
 }
 
-// watchingMark is a Sink that notes whether the mark was ever high.
-type watchingMark struct {
-	*counting
-	low  *lowWater
-	rose bool
+// TestNapsBringMuch has one end send row by row, as the walsender does, and wants
+// the other to read many of them at once, and to be there at once when it is over.
+func TestNapsBringMuch(t *testing.T) {
+	const rows, size = 100_000, 80
+	near, far := loopback(t)
+	g := newGather(near)
+	if !g.near {
+		t.Skip("a round trip on this machine's loopback takes longer than near allows")
+	}
+	sent := make(chan error, 1)
+	go func() {
+		row := make([]byte, size)
+		for range rows {
+			if _, err := far.Write(row); err != nil {
+				sent <- err
+				return
+			}
+		}
+		sent <- nil
+	}()
+	buf := make([]byte, frameBuffer)
+	reads, taken := 0, 0
+	for ; taken < rows*size; reads++ {
+		g.rest()
+		at := time.Now()
+		n, err := near.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.note(at, n)
+		taken += n
+	}
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	if each := taken / reads; each < 10*size {
+		t.Errorf("a read brought %d bytes of %d a row", each, size)
+	}
+	if !g.on {
+		t.Error("it never napped")
+	}
+	for range vain {
+		g.note(time.Now(), size)
+		g.rest()
+	}
+	if g.on {
+		t.Error("it naps for single rows")
+	}
 }
 
-func (w *watchingMark) Change(c *viewlet.Change) error {
-	w.rose = w.rose || w.low.high
+// watching is a Sink that notes whether bytes were ever let gather.
+type watching struct {
+	*counting
+	gather *gather
+	did    bool
+}
+
+func (w *watching) Change(c *viewlet.Change) error {
+	w.did = w.did || w.gather.on
 	return w.counting.Change(c)
 }
 
-// TestLowWaterFollowsTheLoad wants the mark to rise for a backlog, and to be
-// low again when that has been read.
-func TestLowWaterFollowsTheLoad(t *testing.T) {
+// TestGatherFollowsTheLoad wants bytes to gather for a backlog, and not when that
+// has been read.
+func TestGatherFollowsTheLoad(t *testing.T) {
 	db := shared.database(t)
 	db.sql.exec("CREATE TABLE v (id int PRIMARY KEY, n int)")
 	db.sql.exec("INSERT INTO v SELECT i, 0 FROM generate_series(1, 100000) i")
 	cfg := db.cfg()
 	db.publish(t, cfg, "v")
 	db.sql.exec("UPDATE v SET n = n + 1")
-	s, err := Open(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
+	for name, near := range map[string]bool{"near": true, "distant": false} {
+		t.Run(name, func(t *testing.T) {
+			s, err := Open(t.Context(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.gather.near = near
+			sink := &watching{counting: &counting{recorder: newRecorder(), done: make(chan struct{})}, gather: &s.gather}
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- s.Run(ctx, sink) }()
+			select {
+			case <-sink.done:
+			case <-time.After(patience):
+				t.Error("waited in vain for the transaction")
+			}
+			if !near {
+				awaitLowMark(t, s.gather.raw)
+			}
+			cancel()
+			<-ended
+			if sink.n != 100_000 || !sink.did || s.gather.on {
+				t.Errorf("%d rows came; bytes gathered: %t, and do so still: %t", sink.n, sink.did, s.gather.on)
+			}
+		})
 	}
-	sink := &watchingMark{counting: &counting{recorder: newRecorder(), done: make(chan struct{})}, low: &s.low}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx, sink) }()
-	defer func() { cancel(); <-ended }()
-	select {
-	case <-sink.done:
-	case <-time.After(patience):
-		t.Fatal("waited in vain for the transaction")
-	}
-	if sink.n != 100_000 || !sink.rose {
-		t.Errorf("%d rows came; the mark rose: %t", sink.n, sink.rose)
-	}
+}
+
+func awaitLowMark(t testing.TB, raw syscall.RawConn) {
+	t.Helper()
 	deadline := time.After(patience)
-	for tick := time.NewTicker(lull); markOf(t, s.low.raw) != 1; {
+	for tick := time.NewTicker(lull); markOf(t, raw) != 1; {
 		select {
 		case <-tick.C:
 		case <-deadline:
