@@ -16,12 +16,15 @@ const (
 	// near is the round trip up to which the server counts as on this machine.
 	near = 50 * time.Microsecond
 	// smallBuffer is what bytes gather in of a near socket; Linux doubles it. Its
-	// reader naps for refill where the walsender has to fill it row by row, and
-	// else at most for pause, and not at all for less than instant.
+	// reader naps for refill, or less, where the walsender has to fill it row by
+	// row, and else at most for pause, and not at all for less than instant.
 	smallBuffer = 32 << 10
 	refill      = 6 * time.Millisecond
 	pause       = time.Millisecond
 	instant     = 50 * time.Microsecond
+	// many is how many times the buffer is full again after a nap for refill that
+	// was longer than it had to be, as it is where rows are long.
+	many = 16
 	// little is too few bytes to nap for; after so many naps in vain there are no more.
 	little = 4 << 10
 	vain   = 3
@@ -51,9 +54,11 @@ type gather struct {
 	near bool
 	on   bool
 
-	took int           // bytes that the last read brought
-	nap  time.Duration // while the queue is not empty
-	idle int           // reads in a row that brought little
+	took   int           // bytes that the last read brought
+	nap    time.Duration // while the queue is not empty
+	refill time.Duration // when it is
+	fulls  int           // reads after the last such nap that left the buffer full
+	idle   int           // reads in a row that brought little
 }
 
 // newGather takes the connection, or the one that TLS runs over.
@@ -107,8 +112,15 @@ func (g *gather) rest() {
 		g.end()
 	case waiting < max(little, g.took*3/4): // the queue was empty
 		g.nap = min(pause, max(instant, g.nap+g.nap/4))
-		time.Sleep(refill)
+		if g.fulls == 0 {
+			g.refill = min(refill, 2*g.refill)
+		} else if g.fulls > many {
+			g.refill = max(instant, g.refill/2)
+		}
+		g.fulls = 0
+		time.Sleep(g.refill)
 	default:
+		g.fulls++
 		if g.nap -= g.nap / 8; g.nap > instant {
 			time.Sleep(g.nap)
 		}
@@ -130,7 +142,7 @@ func (g *gather) note(at time.Time, n int) {
 
 func (g *gather) begin() {
 	g.on = g.near || g.socket(func(fd uintptr) error { return setLowMark(fd, highMark) }) == nil
-	g.nap, g.idle = pause, 0
+	g.nap, g.refill, g.idle = pause, refill, 0
 }
 
 // end makes the next byte wake the reader, and so do those that are there.
