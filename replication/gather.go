@@ -25,8 +25,9 @@ const (
 	// many is how many times the buffer is full again after a nap for refill that
 	// was longer than it had to be, as it is where rows are long.
 	many = 16
-	// little is too few bytes to nap for; after so many naps in vain there are no more.
-	little = 4 << 10
+	// little is too few bytes to nap for, also for each millisecond of a nap; after
+	// so many naps in vain there are no more.
+	little = 3 << 10
 	vain   = 3
 	// maxSegment is the longest TCP segment that we take. A loopback's own are
 	// of 64 KiB, and a sender waits until a whole one fits the receiver's window.
@@ -58,6 +59,7 @@ type gather struct {
 	nap    time.Duration // while the queue is not empty
 	refill time.Duration // when it is
 	fulls  int           // reads after the last such nap that left the buffer full
+	slept  time.Duration // before the last read, for refill
 	idle   int           // reads in a row that brought little
 }
 
@@ -104,9 +106,10 @@ func (g *gather) rest() {
 		waiting, err = unread(fd)
 		return err
 	})
-	if g.idle++; g.took >= little {
+	if g.idle++; g.took >= max(little, int(little*g.slept/time.Millisecond)) {
 		g.idle = 0
 	}
+	g.slept = 0
 	switch {
 	case err != nil || g.idle == vain:
 		g.end()
@@ -118,6 +121,7 @@ func (g *gather) rest() {
 			g.refill = max(instant, g.refill/2)
 		}
 		g.fulls = 0
+		g.slept = g.refill
 		time.Sleep(g.refill)
 	default:
 		g.fulls++
@@ -142,7 +146,7 @@ func (g *gather) note(at time.Time, n int) {
 
 func (g *gather) begin() {
 	g.on = g.near || g.socket(func(fd uintptr) error { return setLowMark(fd, highMark) }) == nil
-	g.nap, g.refill, g.idle = pause, refill, 0
+	g.nap, g.refill, g.idle, g.fulls = pause, 5*instant, 0, 0
 }
 
 // end makes the next byte wake the reader, and so do those that are there.
