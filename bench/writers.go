@@ -64,9 +64,43 @@ func writers(ctx context.Context, h *house) (results []result, err error) {
 				notes: []string{fmt.Sprintf("the walsender took %.1f %% of one core, the daemon %.1f %% (medians)", median(walsender), median(own))},
 			}}
 		}
+		if err != nil || client("pg_recvlogical") == "" {
+			return err
+		}
+		ours, theirs, err = h.alternate(with, func() (float64, error) { return db.beside(ctx, program, seconds) })
+		results = append(results, result{
+			what: "client", unit: "tx/s", ours: ours, theirs: theirs, with: "pg_recvlogical on the same slot", aim: "stated",
+		})
 		return err
 	})
 	return results, err
+}
+
+// beside runs pgbench while Postgres's own client drains the slot that the
+// daemon has left, to nowhere.
+func (db *database) beside(ctx context.Context, program string, seconds int) (float64, error) {
+	err := until(ctx, "the daemon has left its slot", 5*time.Millisecond, func() (left bool, err error) {
+		err = db.pool.QueryRow(ctx, "SELECT NOT active FROM pg_replication_slots WHERE slot_name = 'writers'").Scan(&left)
+		return left, err
+	})
+	if err != nil {
+		return 0, err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	drain := exec.CommandContext(ctx, client("pg_recvlogical"), "--dbname="+db.url(), "--slot=writers", "--start", "--no-loop",
+		"--option=proto_version=1", "--option=publication_names=bench", "--file=/dev/null")
+	if err := drain.Start(); err != nil {
+		stop()
+		return 0, err
+	}
+	defer func() { stop(); _ = drain.Wait() }()
+	err = until(ctx, "pg_recvlogical streams", 5*time.Millisecond, func() (bool, error) {
+		return db.walsenderOf(ctx, "writers") > 0, nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return db.pgbench(ctx, program, seconds)
 }
 
 var tps = regexp.MustCompile(`tps = ([0-9.]+)`)

@@ -35,7 +35,7 @@ var (
 var rooms = map[string]room{
 	".":               {never: slices.Concat(noDatabase, noNetwork)}, // the sample shop's files
 	"viewlet":         {tech: []string{"golang.org/x/sync"}, never: slices.Concat(noDatabase, noNetwork)},
-	"replication":     {siblings: []string{"viewlet"}, tech: []string{"github.com/jackc/pgx/v5/pgconn", "github.com/jackc/pgx/v5/pgproto3", "github.com/jackc/pglogrepl", "golang.org/x/sync"}},
+	"replication":     {siblings: []string{"viewlet"}, tech: []string{"github.com/jackc/pgx/v5/pgconn", "github.com/jackc/pgx/v5/pgproto3", "github.com/jackc/pglogrepl", "golang.org/x/sync", "golang.org/x/sys/unix"}},
 	"rules":           {siblings: []string{"viewlet"}, tech: []string{"github.com/hashicorp/hcl/v2", "github.com/zclconf/go-cty", "github.com/agext/levenshtein"}, never: slices.Concat(noDatabase, noNetwork)},
 	"derive":          {siblings: []string{"viewlet"}, never: slices.Concat(noDatabase, noNetwork)},
 	"render":          {siblings: []string{"viewlet", "rules", "derive"}, tech: []string{"github.com/jackc/pgx/v5", "golang.org/x/sync"}, never: []string{"database/sql", "net/http"}},
