@@ -63,9 +63,11 @@ type gather struct {
 	idle   int           // reads in a row that brought little
 }
 
-// newGather takes the connection, or the one that TLS runs over.
+// newGather takes the connection, or the one that TLS runs over. TLS gives row by
+// row what it has read at once, so that naps would see little come: it has the mark.
 func newGather(conn net.Conn) gather {
-	if over, ok := conn.(interface{ NetConn() net.Conn }); ok {
+	over, encrypted := conn.(interface{ NetConn() net.Conn })
+	if encrypted {
 		conn = over.NetConn()
 	}
 	tcp, ok := conn.(*net.TCPConn)
@@ -79,7 +81,7 @@ func newGather(conn net.Conn) gather {
 	g := gather{raw: raw}
 	_ = g.socket(func(fd uintptr) error {
 		trip, err := roundTrip(fd)
-		if err != nil || trip > near {
+		if err != nil || trip > near || encrypted {
 			return err
 		}
 		g.near = true

@@ -2,6 +2,7 @@ package replication
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"syscall"
 	"testing"
@@ -173,6 +174,14 @@ func TestNapsBringMuch(t *testing.T) {
 	}
 	if g.on {
 		t.Error("it naps for single rows")
+	}
+}
+
+// TestNapsNotForTLS: each of its reads brings one row, which looks like little.
+func TestNapsNotForTLS(t *testing.T) {
+	conn, _ := loopback(t)
+	if g := newGather(tls.Client(conn, &tls.Config{ServerName: "postgres"})); g.near || g.raw == nil {
+		t.Errorf("near is %t, the socket is %v; want the mark of a distant one", g.near, g.raw)
 	}
 }
 
