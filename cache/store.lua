@@ -57,7 +57,8 @@ local function visit(key, guard, lsn, verb, body, news, old, seen)
   return 'w'
 end
 
--- One MGET for many costs half of a GET for each; unpack takes no more than some.
+-- One MGET for many costs half of a GET for each, and each key comes once; unpack
+-- takes no more than some.
 local outcomes, n, some = {}, math.floor(#KEYS / 2), 1000
 for first = 1, n, some do
   local last = math.min(n, first + some - 1)

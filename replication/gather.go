@@ -13,13 +13,14 @@ const (
 	// they may take. It bounds by how much the last of a burst comes later.
 	highMark = 32 << 10
 	lull     = 2 * time.Millisecond
-	// near is the round trip up to which the server counts as on this machine.
-	near = 50 * time.Microsecond
+	// near is the round trip up to which the server counts as on this machine: a
+	// network's is longer.
+	near = 20 * time.Microsecond
 	// smallBuffer is what bytes gather in of a near socket; Linux doubles it. Its
 	// reader naps for refill, or less, where the walsender has to fill it row by
 	// row, and else at most for pause, and not at all for less than instant.
 	smallBuffer = 32 << 10
-	refill      = 6 * time.Millisecond
+	refill      = 6 * time.Millisecond // by so much the last of a burst may come later
 	pause       = time.Millisecond
 	instant     = 50 * time.Microsecond
 	// many is how many times the buffer is full again after a nap for refill that
@@ -55,6 +56,8 @@ type gather struct {
 	near bool
 	on   bool
 
+	small bool // a near socket's buffer is, for good: it is no limit at that distance
+
 	took   int           // bytes that the last read brought
 	nap    time.Duration // while the queue is not empty
 	refill time.Duration // when it is
@@ -63,13 +66,9 @@ type gather struct {
 	idle   int           // reads in a row that brought little
 }
 
-// newGather takes the connection, or the one that TLS runs over. TLS gives row by
-// row what it has read at once, so that naps would see little come: it has the mark.
+// newGather takes the connection. One over TLS brings row by row what it has read
+// at once, and that looks like little: it is read as it comes.
 func newGather(conn net.Conn) gather {
-	over, encrypted := conn.(interface{ NetConn() net.Conn })
-	if encrypted {
-		conn = over.NetConn()
-	}
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok || !gathers {
 		return gather{}
@@ -81,11 +80,8 @@ func newGather(conn net.Conn) gather {
 	g := gather{raw: raw}
 	_ = g.socket(func(fd uintptr) error {
 		trip, err := roundTrip(fd)
-		if err != nil || trip > near || encrypted {
-			return err
-		}
-		g.near = true
-		return setReceiveBuffer(fd, smallBuffer)
+		g.near = err == nil && 0 < trip && trip <= near
+		return err
 	})
 	return g
 }
@@ -146,9 +142,20 @@ func (g *gather) note(at time.Time, n int) {
 	}
 }
 
+// begin makes a near socket's buffer small only now, when what came is read: what
+// the larger one had room for is dropped else.
 func (g *gather) begin() {
-	g.on = g.near || g.socket(func(fd uintptr) error { return setLowMark(fd, highMark) }) == nil
-	g.nap, g.refill, g.idle, g.fulls = pause, 5*instant, 0, 0
+	err := g.socket(func(fd uintptr) error {
+		switch {
+		case !g.near:
+			return setLowMark(fd, highMark)
+		case g.small:
+			return nil
+		}
+		return setReceiveBuffer(fd, smallBuffer)
+	})
+	g.on, g.small = err == nil, g.near && err == nil
+	g.nap, g.refill, g.slept, g.idle, g.fulls = pause, 5*instant, 0, 0, 0
 }
 
 // end makes the next byte wake the reader, and so do those that are there.

@@ -177,11 +177,16 @@ func TestNapsBringMuch(t *testing.T) {
 	}
 }
 
-// TestNapsNotForTLS: each of its reads brings one row, which looks like little.
-func TestNapsNotForTLS(t *testing.T) {
+// TestNoGatherOverTLS: each of its reads brings one row, which looks like little.
+func TestNoGatherOverTLS(t *testing.T) {
 	conn, _ := loopback(t)
-	if g := newGather(tls.Client(conn, &tls.Config{ServerName: "postgres"})); g.near || g.raw == nil {
-		t.Errorf("near is %t, the socket is %v; want the mark of a distant one", g.near, g.raw)
+	g := newGather(tls.Client(conn, &tls.Config{ServerName: "postgres"}))
+	for range vain * busy {
+		g.note(time.Now(), 100)
+		g.rest()
+	}
+	if g.on || g.wait() != pulse {
+		t.Errorf("it gathers: %t; a read may take %s", g.on, g.wait())
 	}
 }
 

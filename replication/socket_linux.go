@@ -9,7 +9,7 @@ import (
 // gathers says that the socket's options have the effects that gather wants.
 const gathers = true
 
-// roundTrip is the shortest that a TCP connection has seen.
+// roundTrip is the shortest that a TCP connection has seen; zero before Linux 4.6.
 //
 // https://man7.org/linux/man-pages/man7/tcp.7.html (TCP_INFO)
 func roundTrip(fd uintptr) (time.Duration, error) {
@@ -21,7 +21,10 @@ func roundTrip(fd uintptr) (time.Duration, error) {
 }
 
 // unread is how many bytes have come and are not read.
-func unread(fd uintptr) (int, error) { return unix.IoctlGetInt(int(fd), unix.SIOCINQ) }
+func unread(fd uintptr) (int, error) {
+	n, err := unix.IoctlGetUint32(int(fd), unix.SIOCINQ)
+	return int(n), err
+}
 
 func setLowMark(fd uintptr, bytes int) error {
 	return unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT, bytes)

@@ -209,10 +209,12 @@ func (s *Stream) hold(ctx context.Context, room <-chan struct{}) error {
 	}
 }
 
-// read reads once, for a pulse at most. The deadline is moved only where half of
+// read reads once, after a nap where bytes gather, for a pulse at most. The deadline is moved only where half of
 // the time has gone by: under load there are far more reads than pulses.
 func (s *Stream) read() error {
-	s.gather.rest()
+	if size, err := s.in.size(); err == nil && size < smallBuffer { // else the message itself would wait for each buffer
+		s.gather.rest()
+	}
 	now, wait := time.Now(), s.gather.wait()
 	if left := s.until.Sub(now); left < wait/2 || left > wait {
 		s.until = now.Add(wait)
