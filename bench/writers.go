@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"regexp"
@@ -78,22 +79,22 @@ func writers(ctx context.Context, h *house) (results []result, err error) {
 
 // beside runs pgbench while Postgres's own client drains the slot that the
 // daemon has left, to nowhere.
-func (db *database) beside(ctx context.Context, program string, seconds int) (float64, error) {
-	err := until(ctx, "the daemon has left its slot", 5*time.Millisecond, func() (left bool, err error) {
-		err = db.pool.QueryRow(ctx, "SELECT NOT active FROM pg_replication_slots WHERE slot_name = 'writers'").Scan(&left)
-		return left, err
-	})
-	if err != nil {
+func (db *database) beside(ctx context.Context, program string, seconds int) (rate float64, err error) {
+	if err := db.left(ctx); err != nil {
 		return 0, err
 	}
-	ctx, stop := context.WithCancel(ctx)
-	drain := exec.CommandContext(ctx, client("pg_recvlogical"), "--dbname="+db.url(), "--slot=writers", "--start", "--no-loop",
+	draining, stop := context.WithCancel(ctx)
+	drain := exec.CommandContext(draining, client("pg_recvlogical"), "--dbname="+db.url(), "--slot=writers", "--start", "--no-loop",
 		"--option=proto_version=1", "--option=publication_names=bench", "--file=/dev/null")
 	if err := drain.Start(); err != nil {
 		stop()
 		return 0, err
 	}
-	defer func() { stop(); _ = drain.Wait() }()
+	defer func() {
+		stop()
+		_ = drain.Wait()
+		err = errors.Join(err, db.left(ctx))
+	}()
 	err = until(ctx, "pg_recvlogical streams", 5*time.Millisecond, func() (bool, error) {
 		return db.walsenderOf(ctx, "writers") > 0, nil
 	})
@@ -101,6 +102,14 @@ func (db *database) beside(ctx context.Context, program string, seconds int) (fl
 		return 0, err
 	}
 	return db.pgbench(ctx, program, seconds)
+}
+
+// left waits until nobody has the slot.
+func (db *database) left(ctx context.Context) error {
+	return until(ctx, "the slot is free", 5*time.Millisecond, func() (free bool, err error) {
+		err = db.pool.QueryRow(ctx, "SELECT NOT active FROM pg_replication_slots WHERE slot_name = 'writers'").Scan(&free)
+		return free, err
+	})
 }
 
 var tps = regexp.MustCompile(`tps = ([0-9.]+)`)
