@@ -210,12 +210,26 @@ func (db *Database) perKey(ctx context.Context, q *rules.Query, d *query, asJSON
 	return before.String() + bound + after, nil
 }
 
-// single makes the SQL that runs the query for one key. It is for the few
-// queries that Postgres takes by themselves and not in a LATERAL subquery,
-// such as one with an aggregate over nothing but a parameter.
+// single makes the SQL that runs the query for one key. Some queries Postgres
+// takes only so and not in a LATERAL subquery, such as one with an aggregate over
+// nothing but a parameter.
 func (d *query) single(q *rules.Query, asJSON bool) string {
 	bound, _ := q.Bind(singleArg(d))
-	return "SELECT 1, " + d.selectList(asJSON) + " FROM (\n" + bound + "\n) AS " + rowAlias
+	before, after := d.aroundSingle(q, asJSON)
+	return before + bound + after
+}
+
+// aroundSingle is what stands before and after the query in that SQL. The params
+// that the query does not use stand there too: Postgres wants to know the type of
+// each parameter.
+func (d *query) aroundSingle(q *rules.Query, asJSON bool) (before, after string) {
+	before = "SELECT 1, " + d.selectList(asJSON) + " FROM "
+	for i := range d.params {
+		if !q.Uses(i) {
+			before += "(SELECT " + singleArg(d)(i) + ") AS " + argsAlias + strconv.Itoa(i+1) + " CROSS JOIN "
+		}
+	}
+	return before + "(\n", "\n) AS " + rowAlias
 }
 
 func singleArg(d *query) func(int) string {

@@ -41,9 +41,9 @@ type plan struct {
 	query     *query
 	form      *page.Form // nil: JSON
 	many      *statement // for a chunk of keys; nil when only one works
-	one       *statement
-	whole     string // the SQL that names every instance; empty: unknown
-	manyError error  // why there is no many
+	one       *statement // for one key
+	whole     string     // the SQL that names every instance; empty: unknown
+	manyError error      // why there is no many
 }
 
 // Problem is something wrong with a viewlet or a lookup, for people.
@@ -246,13 +246,16 @@ func (r *Renderer) compile(ctx context.Context, c *compiledViewlet) (*plan, erro
 	many, err := r.db.perKey(ctx, v.Query, q, asJSON)
 	var unfit *QueryError
 	switch {
+	case err == nil && many == p.one.sql: // there are no params
+		p.many = p.one
 	case err == nil:
 		p.many = newStatement(many)
 	case !errors.As(err, &unfit):
 		return nil, err
 	default:
 		// What fails by itself too is the query's own fault.
-		if _, err := r.db.prepare(ctx, v.Query, singleArg(q), "SELECT * FROM (\n", "\n) AS cdc_viewlet_row"); err != nil {
+		before, after := q.aroundSingle(v.Query, asJSON)
+		if _, err := r.db.prepare(ctx, v.Query, singleArg(q), before, after); err != nil {
 			return nil, err
 		}
 		p.manyError = err
