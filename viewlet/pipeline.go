@@ -58,7 +58,7 @@ type Store interface {
 	// notes that nothing older than lsn may be written any more.
 	Wanted(ctx context.Context, viewlet string, keys []Key, lsn LSN) ([]Key, error)
 	// Older yields the viewlet's keys in the store that were last written
-	// before since.
+	// before since; now and then none, so that its caller can do other things.
 	Older(ctx context.Context, viewlet string, since LSN, yield func([]Key) error) error
 	// Whole notes that all of the viewlet is in the store, as its query and
 	// its template are now.
