@@ -16,8 +16,9 @@ import (
 
 // toldSQL makes a table like products whose trigger tells of each change.
 var toldSQL = []string{
-	"CREATE TABLE told (LIKE products INCLUDING ALL)",
+	"CREATE TABLE told (LIKE products INCLUDING ALL) WITH (fillfactor = 50)",
 	"INSERT INTO told SELECT * FROM products",
+	"VACUUM ANALYZE told",
 	`CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN PERFORM pg_notify('stale', NEW.id::text); RETURN NULL; END $$`,
 	"CREATE TRIGGER tell AFTER UPDATE ON told FOR EACH ROW EXECUTE FUNCTION tell()",

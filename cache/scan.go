@@ -69,7 +69,9 @@ func (c *Cache) scan(ctx context.Context, match string, yield func([]string) err
 }
 
 // progress is how far each node has been scanned: the cursor to go on with, 0
-// at the end. A node that is not in it has not been begun.
+// at the end. A node that is not in it has not been begun. A cursor means nothing
+// to a server that has taken the place of another: as any scan that meets that, one
+// that goes on misses some.
 //
 // https://redis.io/docs/latest/commands/scan/#scan-guarantees
 type progress map[string]uint64

@@ -160,7 +160,8 @@ func (c *Cache) scanFor(together []*sweep, from progress) error {
 			c.sort(redisKey, swept, parts)
 		}
 		for _, s := range together {
-			s.give(parts[s.name], was)
+			p := parts[s.name] // of two sweeps of one viewlet, too
+			s.give(part{slices.Clip(p.keys), slices.Clip(p.orphans)}, was)
 		}
 		if !slices.ContainsFunc(together, func(s *sweep) bool { return !s.served() }) {
 			return errNobody

@@ -49,7 +49,7 @@ func (ch *chunk) query(ctx context.Context, keys []viewlet.Key) (f *found, at pl
 }
 
 // queryOne runs the form of the query that takes one key. Postgres has its plan
-// at hand, where an array of one has it plan anew each time.
+// at hand; for an array it plans anew each time.
 //
 // https://www.postgresql.org/docs/current/sql-prepare.html#SQL-PREPARE-NOTES
 func (ch *chunk) queryOne(ctx context.Context, key viewlet.Key) (f *found, at place, err error) {
@@ -67,11 +67,18 @@ func (ch *chunk) queryOne(ctx context.Context, key viewlet.Key) (f *found, at pl
 
 // maybeOfPlanning reports whether Postgres may have met the error when it
 // planned: it evaluates then what it can of a single key's arguments, also what
-// the query never comes to. With an array of keys it does not.
+// the query never comes to. With an array of keys it does not, and what it says
+// of that counts; but for a timeout, which would be waited for twice.
 func maybeOfPlanning(err error) bool {
 	var pg *pgconn.PgError
-	f := faultOf(err)
-	return errors.As(err, &pg) && pg.Code != queryCanceled && (f == faultOfData || f == faultOfQuery)
+	if !errors.As(err, &pg) || len(pg.Code) != 5 {
+		return false
+	}
+	switch pg.Code[:2] {
+	case "08", "26", "40", "53", "55", "57", "58": // the connection, the session, the server
+		return false
+	}
+	return true
 }
 
 // run runs a form of the query for so many keys.
