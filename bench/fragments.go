@@ -13,7 +13,7 @@ const repriced = "UPDATE products SET price = price + 0.01"
 func fragments(ctx context.Context, h *house) (results []result, err error) {
 	n := h.of(100_000)
 	err = h.withShop(ctx, "fragments", n, 100, func(s *shop) error {
-		r, err := newRefresher(ctx, s.database)
+		r, err := s.refresher(ctx)
 		if err != nil {
 			return err
 		}
@@ -51,7 +51,7 @@ func fanOut(ctx context.Context, h *house) (results []result, err error) {
 	categories := h.of(1000)
 	n := categories * perCategory
 	err = h.withShop(ctx, "lookup", n, perCategory, func(s *shop) error {
-		r, err := newRefresher(ctx, s.database)
+		r, err := s.refresher(ctx)
 		if err != nil {
 			return err
 		}

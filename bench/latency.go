@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"time"
 
@@ -16,8 +14,8 @@ import (
 // Rows 5 and 6: how soon a change is in Redis.
 
 // probe changes one product again and again, times over, and gives how long
-// after each commit the fragment was there, in milliseconds, ascending. Redis
-// tells when it is: asking again and again would keep both cores busy.
+// after each commit the fragment was there, in milliseconds. Redis tells when it
+// is: asking again and again would keep both cores busy.
 func (s *shop) probe(ctx context.Context, table, key string, times int, pause time.Duration) ([]float64, error) {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
@@ -72,38 +70,46 @@ func (s *shop) shows(ctx context.Context, written *redis.PubSub, key, text strin
 
 func latency(ctx context.Context, h *house) (results []result, err error) {
 	times := max(h.of(2000)/h.runs, 20)
-	err = h.withShop(ctx, "latency", h.of(10_000), 100, func(s *shop) error {
-		r, err := newRefresher(ctx, s.database)
-		if err != nil {
+	err = h.in(ctx, "latency", func(db *database) error {
+		s := &shop{database: db, products: h.of(10_000)}
+		if err := s.fill(ctx, s.products, 100); err != nil {
 			return err
 		}
-		defer r.close()
-		// Theirs has a table of its own, for the trigger. Its teaser is the same.
-		err = s.exec(ctx, "CREATE TABLE told (LIKE products INCLUDING ALL)", "INSERT INTO told SELECT * FROM products", triggerSQL,
-			"CREATE TRIGGER tell AFTER UPDATE ON told FOR EACH ROW EXECUTE FUNCTION tell()")
-		if err != nil {
+		if err := s.exec(ctx, toldSQL...); err != nil {
 			return err
-		}
-		r.from = "told"
-		listening, stop := context.WithCancel(ctx)
-		ready, ended := make(chan struct{}), make(chan error, 1)
-		go func() { ended <- r.listen(listening, s.url(), ready) }()
-		defer func() { stop(); <-ended }()
-		select {
-		case <-ready:
-		case err := <-ended:
-			return errors.Join(err, ctx.Err())
 		}
 		product := fmt.Sprint(s.products + 1)
+		// Each is alone, and warm.
+		probe := func(table, key string) ([]float64, error) {
+			if _, err := s.probe(ctx, table, key, times/4, 0); err != nil {
+				return nil, err
+			}
+			return s.probe(ctx, table, key, times, 0)
+		}
+		ours := func() ([]float64, error) {
+			if err := s.serve(ctx, "latency"); err != nil {
+				return nil, err
+			}
+			defer s.daemon.stop()
+			return probe("products", "viewlet:teaser:"+product)
+		}
+		theirs := func() ([]float64, error) {
+			l, err := s.listener(ctx)
+			if err != nil {
+				return nil, err
+			}
+			defer l.stop()
+			return probe("told", "theirs:teaser:"+product)
+		}
 		var p50, p99 [2][]float64
 		for range h.runs {
-			for side, probe := range []struct{ table, key string }{{"products", "viewlet:teaser:" + product}, {"told", "theirs:teaser:" + product}} {
-				took, err := s.probe(ctx, probe.table, probe.key, times, 0)
+			for side, run := range []func() ([]float64, error){ours, theirs} {
+				took, err := run()
 				if err != nil {
 					return err
 				}
-				slices.Sort(took)
-				p50[side], p99[side] = append(p50[side], percentile(took, 50)), append(p99[side], percentile(took, 99))
+				p50[side] = append(p50[side], percentile(took, 50))
+				p99[side] = append(p99[side], percentile(took, 99))
 			}
 		}
 		const with = "a trigger, pg_notify, and a listener that queries, renders, SETs"
@@ -129,7 +135,6 @@ func steady(ctx context.Context, h *house) (results []result, err error) {
 		if err != nil {
 			return err
 		}
-		slices.Sort(idle)
 		writing, stop := context.WithTimeout(ctx, lasting)
 		defer stop()
 		g, writing := errgroup.WithContext(writing)
@@ -149,8 +154,7 @@ func steady(ctx context.Context, h *house) (results []result, err error) {
 			return err
 		}
 		third := len(loaded) / 3
-		early, late := slices.Sorted(slices.Values(loaded[:third])), slices.Sorted(slices.Values(loaded[2*third:]))
-		slices.Sort(loaded)
+		early, late := loaded[:third], loaded[2*third:]
 		total := 0
 		for _, n := range written {
 			total += n

@@ -18,7 +18,11 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	var usage *usageError
-	switch err := run(ctx, os.Args[1:]); {
+	do := run
+	if len(os.Args) == 2 && os.Args[1] == listenerCommand {
+		do = listen
+	}
+	switch err := do(ctx, os.Args[1:]); {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 	case errors.As(err, &usage):
 		fmt.Fprintln(os.Stderr, "bench:", err)

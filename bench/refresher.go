@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"html/template"
 	"strconv"
 	"strings"
@@ -25,12 +24,17 @@ type refresher struct {
 	from     string // the table of products
 }
 
-func newRefresher(ctx context.Context, db *database) (*refresher, error) {
-	pool, err := pgxpool.New(ctx, db.url())
+func newRefresher(ctx context.Context, url string, rdb *redis.Client, from string) (*refresher, error) {
+	pool, err := pgxpool.New(ctx, url)
 	if err != nil {
 		return nil, err
 	}
-	return &refresher{pool: pool, rdb: db.rdb, template: template.Must(template.New("teaser").Parse(teaserTemplate)), from: "products"}, nil
+	return &refresher{pool: pool, rdb: rdb, template: template.Must(template.New("teaser").Parse(teaserTemplate)), from: from}, nil
+}
+
+// refresher is one of the shop's own products.
+func (db *database) refresher(ctx context.Context) (*refresher, error) {
+	return newRefresher(ctx, db.url(), db.rdb, "products")
 }
 
 func (r *refresher) close() { r.pool.Close() }
@@ -104,34 +108,4 @@ func (r *refresher) refreshCategory(ctx context.Context, category int) error {
 		}
 	}
 	return nil
-}
-
-// triggerSQL tells of each change of a product.
-const triggerSQL = `CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN PERFORM pg_notify('stale', NEW.id::text); RETURN NULL; END $$`
-
-// listen refreshes what the trigger tells of, until ctx ends.
-func (r *refresher) listen(ctx context.Context, url string, ready chan<- struct{}) error {
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	if _, err := conn.Exec(ctx, "LISTEN stale"); err != nil {
-		return err
-	}
-	close(ready)
-	for {
-		told, err := conn.WaitForNotification(ctx)
-		if err != nil {
-			return err
-		}
-		id, err := strconv.Atoi(told.Payload)
-		if err != nil {
-			return fmt.Errorf("read notification %q: %w", told.Payload, err)
-		}
-		if err := r.refresh(ctx, id); err != nil {
-			return err
-		}
-	}
 }

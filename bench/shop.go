@@ -56,19 +56,27 @@ func (h *house) withShop(ctx context.Context, name string, products, perCategory
 		if err := db.fill(ctx, products, perCategory); err != nil {
 			return err
 		}
-		var err error
-		if s.daemon, err = db.daemon(ctx, name, shopRules); err != nil {
+		if err := s.serve(ctx, name); err != nil {
 			return err
 		}
 		defer s.daemon.stop()
-		if _, err := s.daemon.ready(ctx); err != nil {
-			return err
-		}
+		var err error
 		if s.rendered, err = s.daemon.metric(ctx, "renders_total"); err != nil {
 			return err
 		}
 		return do(s)
 	})
+}
+
+// serve starts a daemon over the slot, and waits until every fragment is there.
+func (s *shop) serve(ctx context.Context, slot string) (err error) {
+	if s.daemon, err = s.database.daemon(ctx, slot, shopRules); err != nil {
+		return err
+	}
+	if _, err = s.daemon.ready(ctx); err != nil {
+		s.daemon.stop()
+	}
+	return err
 }
 
 // follows changes rows, and gives how many fragments a second were written from
@@ -89,7 +97,7 @@ func (s *shop) follows(ctx context.Context, change string, fragments int) (float
 // agrees looks whether some of the fragments are what they should be: a
 // benchmark of what is not done says nothing.
 func (s *shop) agrees(ctx context.Context) error {
-	r, err := newRefresher(ctx, s.database)
+	r, err := s.refresher(ctx)
 	if err != nil {
 		return err
 	}

@@ -74,11 +74,13 @@ func figure(v float64) string {
 	return fmt.Sprintf("%.2f", v)
 }
 
-// percentile of what is sorted; the median of an even number is the upper one.
-func percentile(sorted []float64, p int) float64 {
+// percentile of values in any order; the median of an even number is the upper
+// one.
+func percentile(values []float64, p int) float64 {
+	sorted := slices.Sorted(slices.Values(values))
 	return sorted[min(len(sorted)*p/100, len(sorted)-1)]
 }
 
 func median(values []float64) float64 {
-	return percentile(slices.Sorted(slices.Values(values)), 50)
+	return percentile(values, 50)
 }

@@ -59,30 +59,52 @@ func (c *Cache) Stale(ctx context.Context, keys []viewlet.Key, since viewlet.LSN
 	var stale []viewlet.Key
 	limit := string(comparable16(since))
 	for piece := range slices.Chunk(keys, pipelineFragments) {
-		err := c.exchange(ctx, func(ctx context.Context) error {
-			cmds, err := c.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-				for _, k := range piece {
-					pipe.Get(ctx, c.names.guard(k))
-				}
-				return nil
-			})
-			if err != nil && !errors.Is(err, redis.Nil) {
-				return err
-			}
-			for i, cmd := range cmds {
-				lsn, err := cmd.(*redis.StringCmd).Result()
-				if err != nil && !errors.Is(err, redis.Nil) {
-					return err
-				}
-				if err != nil || lsn < limit {
-					stale = append(stale, piece[i])
-				}
-			}
-			return nil
-		})
+		guards := make([]string, len(piece))
+		for i, k := range piece {
+			guards[i] = c.names.guard(k)
+		}
+		seen, err := c.getAll(ctx, guards)
 		if err != nil {
 			return nil, fmt.Errorf("read guards of %s and %d more: %w", piece[0], len(piece)-1, err)
 		}
+		for i, lsn := range seen {
+			if lsn < limit { // also where there is none
+				stale = append(stale, piece[i])
+			}
+		}
 	}
 	return stale, nil
+}
+
+// getAll gives what each key holds; nothing where there is none.
+func (c *Cache) getAll(ctx context.Context, keys []string) (texts []string, err error) {
+	texts = make([]string, len(keys))
+	if !c.cluster { // in one the keys are of many slots
+		err = c.exchange(ctx, func(ctx context.Context) error {
+			values, err := c.rdb.MGet(ctx, keys...).Result()
+			for i, v := range values {
+				texts[i], _ = v.(string)
+			}
+			return err
+		})
+		return texts, err
+	}
+	err = c.exchange(ctx, func(ctx context.Context) error {
+		cmds, err := c.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+			for _, k := range keys {
+				pipe.Get(ctx, k)
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return err
+		}
+		for i, cmd := range cmds {
+			if texts[i], err = cmd.(*redis.StringCmd).Result(); err != nil && !errors.Is(err, redis.Nil) {
+				return err
+			}
+		}
+		return nil
+	})
+	return texts, err
 }

@@ -14,7 +14,7 @@ const errReplicas = "replicas have what was written"
 // awaitReplicas returns when enough replicas have all that was written so far.
 func (c *Cache) awaitReplicas(ctx context.Context) error {
 	return c.exchange(ctx, func(ctx context.Context) error {
-		return c.eachNode(ctx, func(node redis.Cmdable) error { return c.awaitNode(ctx, node) })
+		return c.eachNode(ctx, func(_ string, node redis.Cmdable) error { return c.awaitNode(ctx, node) })
 	})
 }
 

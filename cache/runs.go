@@ -41,7 +41,7 @@ func (c *Cache) runs(ctx context.Context) (runs, error) {
 	var mu sync.Mutex
 	var all runs
 	err := c.exchange(ctx, func(ctx context.Context) error {
-		return c.eachNode(ctx, func(node redis.Cmdable) error {
+		return c.eachNode(ctx, func(_ string, node redis.Cmdable) error {
 			info, err := node.Info(ctx, "server").Result()
 			mu.Lock()
 			defer mu.Unlock()

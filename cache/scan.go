@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -64,10 +65,29 @@ func (c *Cache) Clear(ctx context.Context) (int, error) {
 // scan yields the keys that match, sorted and each once, one SCAN at a time
 // and one call at a time. There may be none.
 func (c *Cache) scan(ctx context.Context, match string, yield func([]string) error) error {
+	return c.scanFrom(ctx, match, nil, func(found []string, _ progress) error { return yield(found) })
+}
+
+// progress is how far each node has been scanned: the cursor to go on with, 0
+// at the end. A node that is not in it has not been begun. A cursor means nothing
+// to a server that has taken the place of another: as any scan that meets that, one
+// that goes on misses some.
+//
+// https://redis.io/docs/latest/commands/scan/#scan-guarantees
+type progress map[string]uint64
+
+// scanFrom is scan from where another one was. It also gives how far that had
+// come before it found the keys, good during the call.
+func (c *Cache) scanFrom(ctx context.Context, match string, from progress, yield func(found []string, was progress) error) error {
 	var one sync.Mutex
+	at := progress{}
+	maps.Copy(at, from)
 	var stop error // yield's, of whatever node
-	return c.eachNode(ctx, func(node redis.Cmdable) error {
-		for cursor := uint64(0); ; {
+	return c.eachNode(ctx, func(name string, node redis.Cmdable) error {
+		one.Lock()
+		cursor, begun := at[name]
+		one.Unlock()
+		for !begun || cursor != 0 {
 			var found []string
 			err := c.exchange(ctx, func(ctx context.Context) (err error) {
 				found, cursor, err = node.Scan(ctx, cursor, match, scanCount).Result()
@@ -79,23 +99,24 @@ func (c *Cache) scan(ctx context.Context, match string, yield func([]string) err
 			slices.Sort(found)
 			one.Lock()
 			if stop == nil {
-				stop = yield(slices.Compact(found))
+				stop = yield(slices.Compact(found), at)
 			}
-			err = stop
+			at[name], begun, err = cursor, true, stop
 			one.Unlock()
-			if err != nil || cursor == 0 {
+			if err != nil {
 				return err
 			}
 		}
+		return nil
 	})
 }
 
 // eachNode calls fn for Redis, or in a cluster for its masters, at once.
-func (c *Cache) eachNode(ctx context.Context, fn func(redis.Cmdable) error) error {
+func (c *Cache) eachNode(ctx context.Context, fn func(name string, node redis.Cmdable) error) error {
 	if cluster, ok := c.rdb.(*redis.ClusterClient); ok {
-		return cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error { return fn(node) })
+		return cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error { return fn(node.Options().Addr, node) })
 	}
-	return fn(c.rdb)
+	return fn("", c.rdb)
 }
 
 // unlink removes keys one by one, for they may be of many slots.

@@ -231,19 +231,25 @@ func TestClear(t *testing.T) {
 	}
 }
 
-// Whoever is always slower than a SCAN comes to an end all the same.
+// Whoever is always slower than a SCAN comes to an end all the same, and what
+// was scanned for it already is not scanned once more.
 func TestSweepSlowerThanScan(t *testing.T) {
-	c, _ := setup(t, Config{})
+	c, s := setup(t, Config{})
 	const many = 4 * partsAhead * scanCount
 	fragments := make([]viewlet.Fragment, many)
 	for i := range fragments {
 		fragments[i] = viewlet.Fragment{Key: viewlet.NewKey("slow", fmt.Sprint(i)), LSN: 1, Body: []byte("x")}
 	}
 	must(c.Store(t.Context(), fragments, Options{}))(t)
-	yielded := 0
+	before := scans(t, s)
+	if err := c.Sweep(t.Context(), "none", func([]viewlet.Key, []string) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	whole := scans(t, s) - before
+	got := make(map[viewlet.Key]struct{}, many)
 	err := c.Sweep(t.Context(), "slow", func(keys []viewlet.Key, _ []string) error {
-		if yielded += len(keys); yielded > 3*many {
-			return errors.New("it is swept again and again")
+		for _, k := range keys {
+			got[k] = struct{}{}
 		}
 		for range 3 { // what a warm-up does with each piece, or more
 			if _, err := c.Stale(t.Context(), keys, 1); err != nil {
@@ -255,7 +261,30 @@ func TestSweepSlowerThanScan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if yielded < many {
-		t.Errorf("%d of %d keys", yielded, many)
+	if len(got) != many {
+		t.Errorf("%d of %d keys", len(got), many)
+	}
+	if n := scans(t, s) - before - whole; n > whole+2*partsAhead {
+		t.Errorf("%d SCANs, where %d go over everything", n, whole)
+	}
+}
+
+// Who sweeps is told that the scan goes on though it finds nothing.
+func TestSweepOfNothing(t *testing.T) {
+	c, s := setup(t, Config{})
+	pipe := s.raw.Pipeline()
+	for i := range 20 * scanCount {
+		pipe.Set(t.Context(), fmt.Sprint("other:", i), "x", 0)
+	}
+	must(pipe.Exec(t.Context()))(t)
+	calls := 0
+	err := c.Sweep(t.Context(), "none", func(keys []viewlet.Key, orphans []string) error {
+		if calls++; len(keys)+len(orphans) > 0 {
+			t.Errorf("got %v, %q", keys, orphans)
+		}
+		return nil
+	})
+	if err != nil || calls == 0 {
+		t.Errorf("%d calls, %v", calls, err)
 	}
 }

@@ -23,6 +23,7 @@ if session ~= '' then
 end
 
 -- old is false too where the key holds no string: then it is not ours, and replaced.
+-- It is of no meaning for a "del".
 local function visit(key, guard, lsn, verb, body, news, old, seen)
   if seen and (lsn < seen or (lsn == seen and rule == 'newer')) then
     return 'r'
@@ -30,7 +31,7 @@ local function visit(key, guard, lsn, verb, body, news, old, seen)
   -- Even when nothing changes: who comes later with less must lose.
   redis.call('SET', guard, lsn, 'PX', life)
 
-  if old == body and verb == 'set' then
+  if verb == 'set' and old == body then
     if ttl == '0' then
       redis.call('PERSIST', key)
     else
@@ -38,7 +39,7 @@ local function visit(key, guard, lsn, verb, body, news, old, seen)
     end
     return 'e'
   end
-  if not old and (verb == 'del' or rule == 'requested') and redis.call('EXISTS', key) == 0 then
+  if (verb == 'del' or not old and rule == 'requested') and redis.call('EXISTS', key) == 0 then
     return verb == 'del' and 'a' or 's'
   end
 
@@ -58,11 +59,15 @@ local function visit(key, guard, lsn, verb, body, news, old, seen)
 end
 
 -- One MGET for many costs half of a GET for each, and each key comes once; unpack
--- takes no more than some.
+-- takes no more than some. The body of what is deleted is not read, it may be long.
 local outcomes, n, some = {}, math.floor(#KEYS / 2), 1000
 for first = 1, n, some do
-  local last = math.min(n, first + some - 1)
-  local found = redis.call('MGET', unpack(KEYS, 2 * first - 1, 2 * last))
+  local last, wanted = math.min(n, first + some - 1), {}
+  for i = first, last do
+    wanted[2 * (i - first) + 1] = KEYS[ARGV[4 * i + 3] == 'del' and 2 * i or 2 * i - 1]
+    wanted[2 * (i - first) + 2] = KEYS[2 * i]
+  end
+  local found = redis.call('MGET', unpack(wanted))
   for i = first, last do
     local a, f = 4 * i + 1, 2 * (i - first) + 1
     outcomes[i] = visit(KEYS[2 * i - 1], KEYS[2 * i], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4], found[f], found[f + 1])

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -376,4 +377,37 @@ func BenchmarkStore(b *testing.B) {
 			})
 		}
 	}
+}
+
+// Redis does not read what it deletes: it may be more than Redis has room for.
+func TestDeleteLarge(t *testing.T) {
+	c, s := setup(t, Config{})
+	const many, size = 50, 1 << 20
+	stored, gone := make([]viewlet.Fragment, many), make([]viewlet.Fragment, many)
+	for i := range stored {
+		k := viewlet.NewKey("v", fmt.Sprint(i))
+		stored[i] = viewlet.Fragment{Key: k, LSN: 1, Body: bytes.Repeat([]byte{'x'}, size)}
+		gone[i] = viewlet.Fragment{Key: k, LSN: 2}
+	}
+	must(c.Store(t.Context(), stored, Options{}))(t)
+	before := memoryPeak(t, s)
+	for i, o := range must(c.Store(t.Context(), gone, Options{}))(t) {
+		if o != Deleted {
+			t.Errorf("%s: got %#v", gone[i].Key, o)
+		}
+	}
+	if after := memoryPeak(t, s); after > before+many*size/5 {
+		t.Errorf("deleting took %d MiB", (after-before)>>20)
+	}
+}
+
+// memoryPeak is the most bytes that Redis has had.
+func memoryPeak(t testing.TB, s *server) (n int) {
+	t.Helper()
+	info := must(s.raw.Info(t.Context(), "memory").Result())(t)
+	_, info, _ = strings.Cut(info, "used_memory_peak:")
+	if _, err := fmt.Sscan(strings.TrimSpace(strings.Split(info, "\n")[0]), &n); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }

@@ -2,7 +2,10 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -13,12 +16,13 @@ import (
 // there is no more or yield gives an error: its fragments' keys, and orphans,
 // which are Redis keys within its part of the key space that are not encoded
 // as a fragment's. DeleteOrphans takes them. What is there from beginning to
-// end comes at least once.
+// end comes at least once. Where there is little of the viewlet, yield is called
+// with nothing now and then.
 //
 // A SCAN goes over all of Redis, whatever it looks for. Sweeps of many
 // viewlets that are asked for at one time share one. Whoever does not keep up
-// with it is not waited for: it misses something, and gets a scan of its own,
-// which waits for it.
+// with it is not waited for: from there on it gets a scan of its own, which
+// waits for it.
 func (c *Cache) Sweep(ctx context.Context, name string, yield func(keys []viewlet.Key, orphans []string) error) error {
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
@@ -48,7 +52,7 @@ type sweep struct {
 	gone   <-chan struct{} // closed when nobody reads found any more
 	found  chan part       // closed at the end
 	err    error           // set before that
-	missed bool            // found was full: the scan's alone
+	behind progress        // where a shared scan was when found was full; the scan's alone
 	alone  bool            // the scan is for nobody else, and waits
 }
 
@@ -85,11 +89,11 @@ func (s *sweeps) run(c *Cache) {
 		if len(together) == 0 {
 			return
 		}
-		err := c.scanFor(together)
+		err := c.scanFor(together, nil)
 		for _, one := range together {
-			if one.missed && err == nil {
+			if one.behind != nil && err == nil {
 				one.alone = true
-				go one.finish(c.scanFor)
+				go one.finish(c)
 				continue
 			}
 			one.err = err
@@ -98,25 +102,39 @@ func (s *sweeps) run(c *Cache) {
 	}
 }
 
-// finish scans for the sweep alone.
-func (s *sweep) finish(scan func([]*sweep) error) {
-	s.err = scan([]*sweep{s})
+// finish scans the rest for the sweep alone.
+func (s *sweep) finish(c *Cache) {
+	s.err = c.scanFor([]*sweep{s}, s.behind)
 	close(s.found)
 }
 
-// give hands over what was found. It waits only where nobody else does.
-func (s *sweep) give(p part) {
-	if s.alone {
+// give hands over what a scan found that was so far before. It waits only where
+// nobody else does.
+func (s *sweep) give(p part, was progress) {
+	nothing := len(p.keys) == 0 && len(p.orphans) == 0
+	switch {
+	case nothing && len(s.found) > 0:
+	case s.alone:
 		select {
 		case s.found <- p:
 		case <-s.gone:
 		}
-		return
+	case s.behind == nil:
+		select {
+		case s.found <- p:
+		default:
+			s.behind = maps.Clone(was)
+		}
 	}
+}
+
+// served reports whether the scan has nothing more for the sweep.
+func (s *sweep) served() bool {
 	select {
-	case s.found <- p:
+	case <-s.gone:
+		return true
 	default:
-		s.missed = true
+		return s.behind != nil && !s.alone
 	}
 }
 
@@ -128,52 +146,50 @@ func (s *sweeps) next() []*sweep {
 	return together
 }
 
-// scanFor goes over all that is under the prefix once, and gives each sweep
-// what is its viewlet's. It ends early when all have gone.
-func (c *Cache) scanFor(together []*sweep) error {
-	byName := make(map[string][]*sweep)
+// scanFor goes over all that is under the prefix once, from where another scan
+// was, and gives each sweep what is its viewlet's. It ends early when none wants
+// more. What begins with an @ is no fragment.
+func (c *Cache) scanFor(together []*sweep, from progress) error {
+	swept := make(map[string]bool)
 	for _, s := range together {
-		byName[s.name] = append(byName[s.name], s)
+		swept[s.name] = true
 	}
-	return c.scan(context.Background(), escapeGlob(c.names.prefix)+"*", func(found []string) error {
-		parts := make(map[string]*part)
+	err := c.scanFrom(context.Background(), escapeGlob(c.names.prefix)+"[^@]*", from, func(found []string, was progress) error {
+		parts := make(map[string]part)
 		for _, redisKey := range found {
-			c.sort(redisKey, byName, parts)
+			c.sort(redisKey, swept, parts)
 		}
-		for name, p := range parts {
-			for _, s := range byName[name] {
-				s.give(*p)
-			}
+		for _, s := range together {
+			p := parts[s.name] // of two sweeps of one viewlet, too
+			s.give(part{slices.Clip(p.keys), slices.Clip(p.orphans)}, was)
 		}
-		return someoneLeft(together)
+		if !slices.ContainsFunc(together, func(s *sweep) bool { return !s.served() }) {
+			return errNobody
+		}
+		return nil
 	})
+	if errors.Is(err, errNobody) {
+		return nil
+	}
+	return err
 }
+
+// errNobody ends a scan that nobody wants more of.
+var errNobody = errors.New("nobody wants more")
 
 // sort puts a Redis key among the keys or the orphans of its viewlet, if that
 // is swept.
-func (c *Cache) sort(redisKey string, byName map[string][]*sweep, parts map[string]*part) {
+func (c *Cache) sort(redisKey string, swept map[string]bool, parts map[string]part) {
 	rest := strings.TrimPrefix(redisKey, c.names.prefix)
 	name, _, _ := strings.Cut(rest, ":")
-	if byName[name] == nil {
+	if !swept[name] {
 		return
 	}
-	if parts[name] == nil {
-		parts[name] = &part{}
-	}
+	p := parts[name]
 	if k, err := viewlet.ParseKey(rest); err == nil {
-		parts[name].keys = append(parts[name].keys, k)
+		p.keys = append(p.keys, k)
 	} else {
-		parts[name].orphans = append(parts[name].orphans, redisKey)
+		p.orphans = append(p.orphans, redisKey)
 	}
-}
-
-func someoneLeft(together []*sweep) error {
-	for _, s := range together {
-		select {
-		case <-s.gone:
-		default:
-			return nil
-		}
-	}
-	return context.Canceled
+	parts[name] = p
 }

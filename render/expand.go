@@ -127,7 +127,7 @@ func (r *Renderer) compileExpansion(ctx context.Context, rule *rules.Expansion) 
 	var from strings.Builder
 	var inputs, arrays []string
 	for i := range rule.Inputs {
-		inputs = append(inputs, "p"+strconv.Itoa(i+1))
+		inputs = append(inputs, argName(i))
 		arrays = append(arrays, fmt.Sprintf("$%d::text[]", i+1))
 	}
 	fmt.Fprintf(&from, " FROM unnest(%s) AS %s(%s)", strings.Join(arrays, ", "), argsAlias, strings.Join(inputs, ", "))
@@ -154,7 +154,7 @@ func (r *Renderer) compileExpansion(ctx context.Context, rule *rules.Expansion) 
 		})
 		var columns []string
 		for c := range d.columns {
-			columns = append(columns, "c"+strconv.Itoa(c+1))
+			columns = append(columns, stepName(c))
 		}
 		fmt.Fprintf(&from, " CROSS JOIN LATERAL (\n%s\n) AS %s(%s)", bound, stepAlias(i), strings.Join(columns, ", "))
 	}
@@ -173,16 +173,18 @@ func (r *Renderer) compileExpansion(ctx context.Context, rule *rules.Expansion) 
 
 func stepAlias(i int) string { return "cdc_viewlet_step" + strconv.Itoa(i+1) }
 
+func stepName(column int) string { return "cdc_viewlet_c" + strconv.Itoa(column+1) }
+
 func refSQL(ref rules.Ref, width []int) []string {
 	if ref.Step < 0 {
 		return []string{argColumn(ref.Column)}
 	}
 	if ref.Column >= 0 {
-		return []string{stepAlias(ref.Step) + ".c" + strconv.Itoa(ref.Column+1)}
+		return []string{stepAlias(ref.Step) + "." + stepName(ref.Column)}
 	}
 	var all []string
 	for c := range width[ref.Step] {
-		all = append(all, stepAlias(ref.Step)+".c"+strconv.Itoa(c+1))
+		all = append(all, stepAlias(ref.Step)+"."+stepName(c))
 	}
 	return all
 }

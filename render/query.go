@@ -173,11 +173,17 @@ func newStatement(sql string) *statement {
 	return &statement{name: "viewlet_" + strconv.FormatUint(compiled.Add(1), 10), sql: sql}
 }
 
-// argsAlias is what a query's arguments are called where many are given at
-// once. No query has an alias like it.
+// argsAlias is what a query's arguments are called, and argColumn each of them.
+// No query has names like these: a column that is dropped must not be taken for
+// one of ours.
 const argsAlias = "cdc_viewlet_args"
 
-func argColumn(i int) string { return argsAlias + ".p" + strconv.Itoa(i+1) }
+func argName(i int) string { return "cdc_viewlet_p" + strconv.Itoa(i+1) }
+
+func argColumn(i int) string { return argsAlias + "." + argName(i) }
+
+// ordName is the column that says which key's the arguments are.
+const ordName = "cdc_viewlet_ord"
 
 // perKey makes the SQL that runs the query for many keys at once: the n-th
 // parameter is an array of all keys' n-th arguments, and the first column of
@@ -185,40 +191,61 @@ func argColumn(i int) string { return argsAlias + ".p" + strconv.Itoa(i+1) }
 //
 // The rows of one key come in the query's own order: a subquery with an ORDER
 // BY is not flattened into the join, whose inner side it is.
-func (db *Database) perKey(ctx context.Context, q *rules.Query, d *query, asJSON bool) (string, error) {
+//
+// And it makes the SQL that does so for one key, whose parameters are its
+// arguments. Postgres reads the query in the same words there, and so names its
+// columns alike.
+func (db *Database) perKey(ctx context.Context, q *rules.Query, d *query, asJSON bool) (many, one string, err error) {
 	if len(d.params) == 0 {
-		return d.single(q, asJSON), nil
+		alone := d.alone(q, asJSON)
+		return alone, alone, nil
 	}
-	var before strings.Builder
-	before.WriteString("SELECT " + argsAlias + ".ord, " + d.selectList(asJSON) + " FROM unnest(")
+	var arrays, names, scalars []string
 	for i, p := range d.params {
-		if i > 0 {
-			before.WriteString(", ")
+		if db.typeOf(p.oid).category == 'C' { // unnest makes columns of its fields
+			return "", "", &QueryError{Offset: -1, Err: fmt.Errorf("@%s is of the composite type %s", p.name, p.typ)}
 		}
-		fmt.Fprintf(&before, "$%d::%s[]", i+1, p.typ)
-	}
-	before.WriteString(") WITH ORDINALITY AS " + argsAlias + "(")
-	for i := range d.params {
-		fmt.Fprintf(&before, "p%d, ", i+1)
-	}
-	before.WriteString("ord) CROSS JOIN LATERAL (\n")
-	after := "\n) AS " + rowAlias
-	if _, err := db.prepare(ctx, q, argColumn, before.String(), after); err != nil {
-		return "", err
+		arrays = append(arrays, fmt.Sprintf("$%d::%s[]", i+1, p.typ))
+		names = append(names, argName(i))
+		scalars = append(scalars, fmt.Sprintf("$%d::%s AS %s", i+1, p.typ, argName(i)))
 	}
 	bound, _ := q.Bind(argColumn)
-	return before.String() + bound + after, nil
+	after := "\n) AS " + rowAlias
+	before := func(ord, args string) string {
+		return "SELECT " + ord + ", " + d.selectList(asJSON) + " FROM " + args + " CROSS JOIN LATERAL (\n"
+	}
+	one = before("1", "(SELECT "+strings.Join(scalars, ", ")+") AS "+argsAlias) + bound + after
+	unnested := before(argsAlias+"."+ordName, "unnest("+strings.Join(arrays, ", ")+") WITH ORDINALITY AS "+argsAlias+
+		"("+strings.Join(names, ", ")+", "+ordName+")")
+	if _, err := db.prepare(ctx, q, argColumn, unnested, after); err != nil {
+		return "", "", err
+	}
+	return unnested + bound + after, one, nil
 }
 
-// single makes the SQL that runs the query for one key. It is for the few
-// queries that Postgres takes by themselves and not in a LATERAL subquery,
-// such as one with an aggregate over nothing but a parameter.
-func (d *query) single(q *rules.Query, asJSON bool) string {
-	bound, _ := q.Bind(singleArg(d))
-	return "SELECT 1, " + d.selectList(asJSON) + " FROM (\n" + bound + "\n) AS " + rowAlias
+// alone makes the SQL that runs the query for one key where that is all that
+// Postgres takes: not all is allowed in a LATERAL subquery, such as an aggregate
+// over nothing but a parameter.
+func (d *query) alone(q *rules.Query, asJSON bool) string {
+	bound, _ := q.Bind(aloneArg(d))
+	before, after := d.aroundAlone(q, asJSON)
+	return before + bound + after
 }
 
-func singleArg(d *query) func(int) string {
+// aroundAlone is what stands before and after the query in that SQL. The params
+// that the query does not use stand there too: Postgres wants to know the type of
+// each parameter.
+func (d *query) aroundAlone(q *rules.Query, asJSON bool) (before, after string) {
+	before = "SELECT 1, " + d.selectList(asJSON) + " FROM "
+	for i := range d.params {
+		if !q.Uses(i) {
+			before += "(SELECT " + aloneArg(d)(i) + ") AS " + argsAlias + strconv.Itoa(i+1) + " CROSS JOIN "
+		}
+	}
+	return before + "(\n", "\n) AS " + rowAlias
+}
+
+func aloneArg(d *query) func(int) string {
 	return func(i int) string { return "$" + strconv.Itoa(i+1) + "::" + d.params[i].typ }
 }
 

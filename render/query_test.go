@@ -37,6 +37,7 @@ var queries = map[string]struct{ params, sql, args string }{
 	"order_limit":      {"c", `SELECT id FROM products WHERE category_id = @c ORDER BY price DESC LIMIT 3 OFFSET 1`, "numbers"},
 	"limit_param":      {"n", `SELECT id FROM products ORDER BY id DESC LIMIT @n`, "small"},
 	"limit_glued":      {"n", `SELECT id FROM products ORDER BY id DESC LIMIT@n`, "small"},
+	"fetch_bare":       {"n", `SELECT id FROM products ORDER BY id FETCH FIRST @n ROWS ONLY`, "small"},
 	"fetch_first":      {"n", `SELECT id FROM products ORDER BY id FETCH FIRST (@n) ROWS ONLY`, "small"},
 	"group":            {"c", `SELECT sold, count(*), sum(price * @c) AS total FROM products WHERE category_id = @c GROUP BY sold HAVING count(*) > 1 ORDER BY sold DESC`, "numbers"},
 	"rollup":           {"c", `SELECT sold, parent, count(*) FROM products WHERE category_id = @c GROUP BY ROLLUP (sold, parent) ORDER BY sold, parent`, "numbers"},
@@ -118,8 +119,8 @@ func (s *site) expected(sql, param, arg string) (rows string, err error) {
 	return "[" + strings.Join(list, ",") + "]", nil
 }
 
-// TestQueries renders each query for a chunk of keys, as JSON and by a
-// template, and compares with what each key by itself gives.
+// TestQueries renders each query for a chunk of keys, and for each by itself, as
+// JSON and by a template, and compares with what psql would give.
 func TestQueries(t *testing.T) {
 	s := newSite(t, shelf)
 	var hcl strings.Builder
@@ -140,8 +141,10 @@ func TestQueries(t *testing.T) {
 			for i, arg := range args {
 				want, err := s.expected(q.sql, q.params, arg)
 				seen[want] = true
-				if got := string(fragments[i].Body); got != want || (fragments[i].Err != nil) != (err != nil) {
-					t.Errorf("%s of %q:\n got %s %v\nwant %s %v", name, arg, got, fragments[i].Err, want, err)
+				for of, f := range map[string]viewlet.Fragment{"many": fragments[i], "one": s.render(name, keysOf(name, arg)...)[0]} {
+					if got := string(f.Body); got != want || (f.Err != nil) != (err != nil) {
+						t.Errorf("%s of %q, of %s:\n got %s %v\nwant %s %v", name, arg, of, got, f.Err, want, err)
+					}
 				}
 				want = fmt.Sprintf("rows: %d", rowsIn(t, want))
 				if got := string(pages[i].Body); got != want && err == nil {
@@ -170,16 +173,23 @@ func TestOneByOne(t *testing.T) {
 	s.load(`viewlet "top" {
   params = ["id"]
   query  = "SELECT max(@id::int) AS m, 100 / @id AS part"
+}
+viewlet "unused" {
+  params = ["lang", "id", "day"]
+  query  = "SELECT max(@id::int) AS m"
 }`)
 	problems, _, err := s.r.Check(t.Context())
-	if err != nil || len(problems) != 1 || !problems[0].Warning || !strings.Contains(problems[0].Hint, "one by one") {
-		t.Fatalf("got %+v, %v; want one warning", problems, err)
+	if err != nil || len(problems) != 2 || !problems[0].Warning || !strings.Contains(problems[0].Hint, "one by one") {
+		t.Fatalf("got %+v, %v; want two warnings", problems, err)
 	}
 	fragments := s.render("top", keysOf("top", "5", "0", "x", "7")...)
 	for i, want := range []string{`{"m":5,"part":20}`, "", "", `{"m":7,"part":14}`} {
 		if string(fragments[i].Body) != want || (fragments[i].Err != nil) != (want == "") {
 			t.Errorf("%s: got %q, %v; want %q", fragments[i].Key, fragments[i].Body, fragments[i].Err, want)
 		}
+	}
+	if f := s.render("unused", viewlet.NewKey("unused", "en", "5", "today"))[0]; string(f.Body) != `{"m":5}` {
+		t.Errorf("%s: got %q, %v", f.Key, f.Body, f.Err)
 	}
 }
 
@@ -196,8 +206,10 @@ func TestSeveralParams(t *testing.T) {
 		viewlet.NewKey("name", "en", "2", "2024-02-29", ""), viewlet.NewKey("name", "en", "1", "2024-02-29", "a:b"),
 	}
 	for i, want := range []string{"sv/1/2024-02-29/x: träd 2", "en/2/2024-03-01/: leaf 4", "", "en/1/2024-02-29/a:b: tree 2"} {
-		if f := s.render("name", keys...)[i]; string(f.Body) != want || f.Err != nil {
-			t.Errorf("%s: got %q, %v; want %q", f.Key, f.Body, f.Err, want)
+		for _, f := range []viewlet.Fragment{s.render("name", keys...)[i], s.render("name", keys[i])[0]} {
+			if string(f.Body) != want || f.Err != nil {
+				t.Errorf("%s: got %q, %v; want %q", f.Key, f.Body, f.Err, want)
+			}
 		}
 	}
 }

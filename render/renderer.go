@@ -41,9 +41,9 @@ type plan struct {
 	query     *query
 	form      *page.Form // nil: JSON
 	many      *statement // for a chunk of keys; nil when only one works
-	one       *statement
-	whole     string // the SQL that names every instance; empty: unknown
-	manyError error  // why there is no many
+	one       *statement // for one key
+	whole     string     // the SQL that names every instance; empty: unknown
+	manyError error      // why there is no many
 }
 
 // Problem is something wrong with a viewlet or a lookup, for people.
@@ -161,7 +161,7 @@ func (r *Renderer) checkLookup(ctx context.Context, l *rules.Lookup) (*query, er
 	if err != nil {
 		return nil, err
 	}
-	_, err = r.db.perKey(ctx, l.Query, q, true)
+	_, _, err = r.db.perKey(ctx, l.Query, q, true)
 	return q, err
 }
 
@@ -239,23 +239,27 @@ func (r *Renderer) compile(ctx context.Context, c *compiledViewlet) (*plan, erro
 		return nil, &QueryError{Offset: -1, Err: fmt.Errorf("two columns of the query are called %q; name one of them otherwise: ... AS other_%s", name, name)}
 	}
 	asJSON := v.Template == nil
-	p := &plan{query: q, one: newStatement(q.single(v.Query, asJSON))}
+	p := &plan{query: q}
 	if c.page != nil {
 		p.form = c.page.Form(q.paramFields(), q.columnFields())
 	}
-	many, err := r.db.perKey(ctx, v.Query, q, asJSON)
+	many, one, err := r.db.perKey(ctx, v.Query, q, asJSON)
 	var unfit *QueryError
 	switch {
 	case err == nil:
-		p.many = newStatement(many)
+		p.one = newStatement(one)
+		if p.many = p.one; many != one {
+			p.many = newStatement(many)
+		}
 	case !errors.As(err, &unfit):
 		return nil, err
 	default:
 		// What fails by itself too is the query's own fault.
-		if _, err := r.db.prepare(ctx, v.Query, singleArg(q), "SELECT * FROM (\n", "\n) AS cdc_viewlet_row"); err != nil {
+		before, after := q.aroundAlone(v.Query, asJSON)
+		if _, err := r.db.prepare(ctx, v.Query, aloneArg(q), before, after); err != nil {
 			return nil, err
 		}
-		p.manyError = err
+		p.one, p.manyError = newStatement(q.alone(v.Query, asJSON)), err
 	}
 	if v.All != nil {
 		if p.whole, err = r.compileAll(ctx, v); err != nil {

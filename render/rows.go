@@ -2,8 +2,11 @@ package render
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/cdc-viewlet/cdc-viewlet/render/value"
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
@@ -32,15 +35,59 @@ func (f *found) add(key int, row [][]byte) {
 
 // query runs the query for the keys, and tells where the server stood before.
 func (ch *chunk) query(ctx context.Context, keys []viewlet.Key) (f *found, at place, err error) {
-	st, params, err := ch.arguments(keys)
+	if ch.plan.many == nil || len(keys) == 1 {
+		f, at, err = ch.queryOne(ctx, keys[0])
+		if ch.plan.many == nil || !maybeOfPlanning(err) {
+			return f, at, err
+		}
+	}
+	params, err := ch.arrays(keys)
 	if err != nil {
 		return nil, at, err
 	}
+	return ch.run(ctx, ch.plan.many, params, len(keys))
+}
+
+// queryOne runs the form of the query that takes one key. Postgres has its plan
+// at hand; for an array it plans anew each time.
+//
+// https://www.postgresql.org/docs/current/sql-prepare.html#SQL-PREPARE-NOTES
+func (ch *chunk) queryOne(ctx context.Context, key viewlet.Key) (f *found, at place, err error) {
+	n := len(ch.plan.query.params)
+	args, err := key.Split(nil)
+	if err != nil || len(args) != n {
+		return nil, at, misfit(key, n)
+	}
+	params := make([][]byte, n)
+	for i, a := range args {
+		params[i] = []byte(a)
+	}
+	return ch.run(ctx, ch.plan.one, params, 1)
+}
+
+// maybeOfPlanning reports whether Postgres may have met the error when it
+// planned: it evaluates then what it can of a single key's arguments, also what
+// the query never comes to. With an array of keys it does not, and what it says
+// of that counts; but for a timeout, which would be waited for twice.
+func maybeOfPlanning(err error) bool {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || len(pg.Code) != 5 {
+		return false
+	}
+	switch pg.Code[:2] {
+	case "08", "26", "40", "53", "55", "57", "58": // the connection, the session, the server
+		return false
+	}
+	return true
+}
+
+// run runs a form of the query for so many keys.
+func (ch *chunk) run(ctx context.Context, st *statement, params [][]byte, keys int) (f *found, at place, err error) {
 	most := ch.r.mostRows()
 	each := func(row [][]byte) error {
 		ord, err := strconv.Atoi(string(row[0]))
-		if err != nil || ord < 1 || ord > len(keys) {
-			return fmt.Errorf("read a row of viewlet %s: it is of key %q of %d", ch.c.rules.Name, row[0], len(keys))
+		if err != nil || ord < 1 || ord > keys {
+			return fmt.Errorf("read a row of viewlet %s: it is of key %q of %d", ch.c.rules.Name, row[0], keys)
 		}
 		if len(f.keys[ord-1].rows) > 0 && !ch.wantsRows() {
 			return nil
@@ -51,7 +98,7 @@ func (ch *chunk) query(ctx context.Context, keys []viewlet.Key) (f *found, at pl
 		return nil
 	}
 	err = ch.r.db.read(ctx, func(ctx context.Context, from server) error {
-		f = &found{keys: make([]keyRows, len(keys))}
+		f = &found{keys: make([]keyRows, keys)}
 		return from.runAt(ctx, st, params, &at, each)
 	})
 	if len(params) == 0 { // then one result is that of every key
@@ -74,21 +121,10 @@ func (ch *chunk) wantsRows() bool {
 	return ch.c.page.WantsRows
 }
 
-// arguments gives what runs for the keys: one array for each param, or for a
-// query that takes but one key its arguments.
-func (ch *chunk) arguments(keys []viewlet.Key) (*statement, [][]byte, error) {
+// arrays gives the keys' arguments, an array for each param.
+func (ch *chunk) arrays(keys []viewlet.Key) ([][]byte, error) {
 	n := len(ch.plan.query.params)
 	params := make([][]byte, n)
-	if ch.plan.many == nil {
-		args, err := keys[0].Split(nil)
-		if err != nil || len(args) != n {
-			return nil, nil, misfit(keys[0], n)
-		}
-		for i, a := range args {
-			params[i] = []byte(a)
-		}
-		return ch.plan.one, params, nil
-	}
 	columns := make([][]string, n)
 	for i := range columns {
 		columns[i] = make([]string, 0, len(keys))
@@ -97,7 +133,7 @@ func (ch *chunk) arguments(keys []viewlet.Key) (*statement, [][]byte, error) {
 	for _, k := range keys {
 		var err error
 		if args, err = k.Split(args[:0]); err != nil || len(args) != n {
-			return nil, nil, misfit(k, n)
+			return nil, misfit(k, n)
 		}
 		for i, a := range args {
 			columns[i] = append(columns[i], a)
@@ -106,7 +142,7 @@ func (ch *chunk) arguments(keys []viewlet.Key) (*statement, [][]byte, error) {
 	for i, column := range columns {
 		params[i] = appendArray(nil, column)
 	}
-	return ch.plan.many, params, nil
+	return params, nil
 }
 
 func misfit(k viewlet.Key, params int) error {

@@ -415,6 +415,9 @@ func (w *world) Older(_ context.Context, viewlet string, since LSN, yield func([
 	}
 	w.mu.Unlock()
 	slices.SortFunc(keys, func(a, b Key) int { return len(a.Args) - len(b.Args) })
+	if err := yield(nil); err != nil { // nothing yet
+		return err
+	}
 	return yield(keys)
 }
 

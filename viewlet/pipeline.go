@@ -58,7 +58,7 @@ type Store interface {
 	// notes that nothing older than lsn may be written any more.
 	Wanted(ctx context.Context, viewlet string, keys []Key, lsn LSN) ([]Key, error)
 	// Older yields the viewlet's keys in the store that were last written
-	// before since.
+	// before since; now and then none, so that its caller can do other things.
 	Older(ctx context.Context, viewlet string, since LSN, yield func([]Key) error) error
 	// Whole notes that all of the viewlet is in the store, as its query and
 	// its template are now.
@@ -123,8 +123,8 @@ type Config struct {
 	// Extra is how many chunks may be under way beside one of each lane, all
 	// lanes together; 2 when zero.
 	Extra int
-	// ConfirmEvery is the least time between two confirmed positions; 50 ms
-	// when zero.
+	// ConfirmEvery is the least time between two confirmed positions; 250 ms
+	// when zero. What comes alone is confirmed as soon as it is served.
 	ConfirmEvery time.Duration
 	// Grace is how long the passes under way may go on once Run's context has
 	// ended; 10 s when zero.
@@ -172,7 +172,7 @@ func New(cfg Config) *Pipeline {
 	cfg.MaxPending = orDefault(cfg.MaxPending, 100_000)
 	cfg.Chunk = orDefault(cfg.Chunk, 200)
 	cfg.Extra = orDefault(cfg.Extra, 2)
-	cfg.ConfirmEvery = orDefault(cfg.ConfirmEvery, 50*time.Millisecond)
+	cfg.ConfirmEvery = orDefault(cfg.ConfirmEvery, 250*time.Millisecond)
 	cfg.Grace = orDefault(cfg.Grace, 10*time.Second)
 	p := &Pipeline{
 		cfg:   cfg,
@@ -274,13 +274,21 @@ func (p *Pipeline) confirmLoop(ctx context.Context, lanesDone <-chan struct{}, s
 		case <-lanesDone:
 			return p.confirm(ctx, src)
 		case <-p.moved:
+			before := p.confirmed.get()
 			if err := p.confirm(ctx, src); err != nil {
 				return err
 			}
-			sleep(ctx, p.cfg.ConfirmEvery)
+			pause := p.cfg.ConfirmEvery
+			if p.confirmed.get() == before { // something is held, most often not for long
+				pause = min(pause, heldLong)
+			}
+			sleep(ctx, pause)
 		}
 	}
 }
+
+// heldLong is how soon the confirm loop looks again whether a lane has let go.
+const heldLong = 5 * time.Millisecond
 
 // stillKnows is how soon a store that has forgotten is noticed while nothing
 // is written.

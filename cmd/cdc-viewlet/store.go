@@ -59,7 +59,7 @@ func (s *store) Older(ctx context.Context, name string, since viewlet.LSN, yield
 			}
 		}
 		stale, err := s.cache.Stale(ctx, fit, since)
-		if err != nil || len(stale) == 0 {
+		if err != nil {
 			return err
 		}
 		return yield(stale)
