@@ -60,8 +60,9 @@ func Connect(ctx context.Context, cfg Config) (*pgconn.PgConn, error) {
 // https://www.postgresql.org/docs/current/protocol-replication.html
 type walsender struct {
 	*pgconn.PgConn
-	in *frames // what PgConn reads through
-	id pglogrepl.IdentifySystemResult
+	wire *wire   // what PgConn reads from, below TLS
+	in   *frames // what it reads through, above
+	id   pglogrepl.IdentifySystemResult
 }
 
 // connectReplication opens a replication connection, and asks the server who it
@@ -77,6 +78,16 @@ func connectReplication(ctx context.Context, cfg Config) (*walsender, error) {
 	}
 	config.RuntimeParams["replication"] = "database"
 	w := &walsender{}
+	dial := dialer(config)
+	dial.Control = limitSegments
+	config.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial.DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		w.wire = newWire(conn) // the last one is that which is used
+		return w.wire, nil
+	}
 	config.BuildFrontend = func(r io.Reader, wr io.Writer) *pgproto3.Frontend {
 		w.in = newFrames(r)
 		return pgproto3.NewFrontend(w.in, wr)
@@ -134,13 +145,15 @@ func parse(url string) (*pgconn.Config, error) {
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout
 	}
-	dialer := net.Dialer{
+	config.DialFunc = dialer(config).DialContext
+	return config, nil
+}
+
+func dialer(config *pgconn.Config) *net.Dialer {
+	return &net.Dialer{
 		Timeout:         config.ConnectTimeout,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 6},
-		Control:         limitSegments,
 	}
-	config.DialFunc = dialer.DialContext
-	return config, nil
 }
 
 // dropSetting removes a setting that the URL may spell otherwise: names of

@@ -66,8 +66,7 @@ type gather struct {
 	idle   int           // reads in a row that brought little
 }
 
-// newGather takes the connection. One over TLS brings row by row what it has read
-// at once, and that looks like little: it is read as it comes.
+// newGather takes a socket.
 func newGather(conn net.Conn) gather {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok || !gathers {

@@ -2,8 +2,9 @@ package replication
 
 import (
 	"context"
-	"crypto/tls"
+	"fmt"
 	"net"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -132,7 +133,9 @@ func TestLowMarkWakes(t *testing.T) {
 func TestNapsBringMuch(t *testing.T) {
 	const rows, size = 100_000, 80
 	near, far := loopback(t)
-	g := newGather(near)
+	w := newWire(near)
+	w.stream()
+	g := &w.gather
 	if !g.near {
 		t.Skip("a round trip on this machine's loopback takes longer than near allows")
 	}
@@ -150,13 +153,10 @@ func TestNapsBringMuch(t *testing.T) {
 	buf := make([]byte, frameBuffer)
 	reads, taken := 0, 0
 	for ; taken < rows*size; reads++ {
-		g.rest()
-		at := time.Now()
-		n, err := near.Read(buf)
-		if err != nil {
+		n, err := w.Read(buf)
+		if err != nil && !isTimeout(err) {
 			t.Fatal(err)
 		}
-		g.note(at, n)
 		taken += n
 	}
 	if err := <-sent; err != nil {
@@ -174,19 +174,6 @@ func TestNapsBringMuch(t *testing.T) {
 	}
 	if g.on {
 		t.Error("it naps for single rows")
-	}
-}
-
-// TestNoGatherOverTLS: each of its reads brings one row, which looks like little.
-func TestNoGatherOverTLS(t *testing.T) {
-	conn, _ := loopback(t)
-	g := newGather(tls.Client(conn, &tls.Config{ServerName: "postgres"}))
-	for range vain * busy {
-		g.note(time.Now(), 100)
-		g.rest()
-	}
-	if g.on || g.wait() != pulse {
-		t.Errorf("it gathers: %t; a read may take %s", g.on, g.wait())
 	}
 }
 
@@ -208,17 +195,24 @@ func TestGatherFollowsTheLoad(t *testing.T) {
 	db := shared.database(t)
 	db.sql.exec("CREATE TABLE v (id int PRIMARY KEY, n int)")
 	db.sql.exec("INSERT INTO v SELECT i, 0 FROM generate_series(1, 100000) i")
-	cfg := db.cfg()
-	db.publish(t, cfg, "v")
+	db.publish(t, db.cfg(), "v")
 	db.sql.exec("UPDATE v SET n = n + 1")
-	for name, near := range map[string]bool{"near": true, "distant": false} {
+	cert, key := selfSigned(t)
+	overTLS := db.cfg("sslmode", "require", "sslnegotiation", "direct")
+	overTLS.URL = strings.Replace(overTLS.URL, fmt.Sprintf("127.0.0.1:%d", db.port), newTLSProxy(t, cert, key, fmt.Sprintf("127.0.0.1:%d", shared.port)), 1)
+	for name, c := range map[string]struct {
+		cfg  Config
+		near bool
+	}{
+		"near": {db.cfg(), true}, "distant": {db.cfg(), false}, "near, TLS": {overTLS, true}, "distant, TLS": {overTLS, false},
+	} {
 		t.Run(name, func(t *testing.T) {
-			s, err := Open(t.Context(), cfg)
+			s, err := Open(t.Context(), c.cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.gather.near = near
-			sink := &watching{counting: &counting{recorder: newRecorder(), done: make(chan struct{})}, gather: &s.gather}
+			s.wire.gather.near = c.near
+			sink := &watching{counting: &counting{recorder: newRecorder(), done: make(chan struct{})}, gather: &s.wire.gather}
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan error, 1)
 			go func() { ended <- s.Run(ctx, sink) }()
@@ -227,13 +221,13 @@ func TestGatherFollowsTheLoad(t *testing.T) {
 			case <-time.After(patience):
 				t.Error("waited in vain for the transaction")
 			}
-			if !near {
-				awaitLowMark(t, s.gather.raw)
+			if !c.near {
+				awaitLowMark(t, s.wire.gather.raw)
 			}
 			cancel()
 			<-ended
-			if sink.n != 100_000 || !sink.did || s.gather.on {
-				t.Errorf("%d rows came; bytes gathered: %t, and do so still: %t", sink.n, sink.did, s.gather.on)
+			if sink.n != 100_000 || !sink.did || s.wire.gather.on {
+				t.Errorf("%d rows came; bytes gathered: %t, and do so still: %t", sink.n, sink.did, s.wire.gather.on)
 			}
 		})
 	}

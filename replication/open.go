@@ -120,7 +120,7 @@ func startHere(ctx context.Context, cfg Config, w *walsender, slot Slot) (*Strea
 		cfg:      cfg,
 		conn:     w.PgConn,
 		in:       w.in,
-		gather:   newGather(w.Conn()),
+		wire:     w.wire,
 		interval: cfg.StatusInterval,
 		silence:  2 * defaultWALSenderTimeout,
 		sent:     slot.ConfirmedFlush,

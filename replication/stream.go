@@ -35,7 +35,7 @@ type Stream struct {
 	cfg      Config
 	conn     *pgconn.PgConn
 	in       *frames
-	gather   gather
+	wire     *wire
 	decoder  pgoutput.Decoder
 	interval time.Duration // between status updates, at most
 	silence  time.Duration // of the server, after which it is given up
@@ -46,7 +46,6 @@ type Stream struct {
 	sentAt time.Time   // when that was
 	heard  time.Time   // when the server last sent something, or could not for we did not read
 	asked  bool        // a reply was requested since then
-	until  time.Time   // the read deadline that is set
 }
 
 // Confirm tells Postgres that everything before lsn is in the cache. It never
@@ -100,6 +99,7 @@ func (s *Stream) keep(ctx context.Context, done <-chan struct{}, cancel context.
 func (s *Stream) Run(ctx context.Context, sink viewlet.Sink) error {
 	defer s.Close()
 	s.sentAt, s.heard = time.Now(), time.Now()
+	s.wire.stream()
 	err := s.stream(ctx, sink)
 	if ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
 		return fmt.Errorf("stream slot %q: %w", s.cfg.Slot, err)
@@ -209,28 +209,18 @@ func (s *Stream) hold(ctx context.Context, room <-chan struct{}) error {
 	}
 }
 
-// read reads once, after a nap where bytes gather, for a pulse at most. The deadline is moved only where half of
-// the time has gone by: under load there are far more reads than pulses.
+// read reads once, for a pulse at most.
 func (s *Stream) read() error {
-	if size, err := s.in.size(); err == nil && size < smallBuffer { // else the message itself would wait for each buffer
-		s.gather.rest()
-	}
-	now, wait := time.Now(), s.gather.wait()
-	if left := s.until.Sub(now); left < wait/2 || left > wait {
-		s.until = now.Add(wait)
-		if err := s.conn.Conn().SetReadDeadline(s.until); err != nil {
-			return fmt.Errorf("read: %w", err)
-		}
-	}
-	n, err := s.in.fill()
-	s.gather.note(now, n)
+	size, err := s.in.size()
+	s.wire.hurry = err != nil || size >= smallBuffer // else the message itself would wait for each buffer
+	_, err = s.in.fill()
 	if isTimeout(err) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("read: %w", err)
 	}
-	s.heard, s.asked = now, false
+	s.heard, s.asked = time.Now(), false
 	return nil
 }
 
@@ -304,7 +294,7 @@ func (s *Stream) keepalive(k pglogrepl.PrimaryKeepaliveMessage, sink viewlet.Sin
 // last status. A server that takes too long is left without.
 func (s *Stream) leave() error {
 	now := time.Now()
-	s.gather.end()
+	s.wire.leave()
 	if err := s.sendStatus(now, false); err != nil {
 		return err
 	}

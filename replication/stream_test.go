@@ -639,7 +639,8 @@ func piped(t testing.TB) (*Stream, *pgproto3.Backend, net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Stream{cfg: cfg, conn: conn, in: newFrames(here), interval: time.Hour, silence: time.Minute}, pgproto3.NewBackend(there, there), there
+	wire := newWire(here)
+	return &Stream{cfg: cfg, conn: conn, wire: wire, in: newFrames(wire), interval: time.Hour, silence: time.Minute}, pgproto3.NewBackend(there, there), there
 }
 
 // TestKeepalive: one within a transaction says nothing of how far all has been

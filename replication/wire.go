@@ -1,0 +1,74 @@
+package replication
+
+import (
+	"net"
+	"time"
+)
+
+// wire is a connection to the server as its bytes come, below TLS where there is
+// any. While a stream runs over it, bytes gather before they are read, and no read
+// takes longer than a pulse. One goroutine reads.
+type wire struct {
+	net.Conn
+	gather    gather
+	streaming bool
+	hurry     bool      // the next read is waited for: a nap would only cost time
+	until     time.Time // the read deadline that is set
+
+	// What was read and not taken: TLS asks for a few hundred bytes at a time.
+	buf  []byte
+	r, w int
+}
+
+func newWire(conn net.Conn) *wire { return &wire{Conn: conn, gather: newGather(conn)} }
+
+// stream begins to let bytes gather, and to bound how long a read may take.
+func (w *wire) stream() { w.streaming = true }
+
+// leave ends that. What it has set of a deadline stays.
+func (w *wire) leave() {
+	w.streaming = false
+	w.gather.end()
+}
+
+// Read is a method of io.Reader.
+func (w *wire) Read(p []byte) (int, error) {
+	if w.r == w.w {
+		if !w.streaming || len(p) >= smallBuffer {
+			return w.receive(p)
+		}
+		if w.buf == nil {
+			w.buf = make([]byte, frameBuffer)
+		}
+		n, err := w.receive(w.buf)
+		w.r, w.w = 0, n
+		if n == 0 {
+			return 0, err
+		}
+		// An error comes again with the next read.
+	}
+	n := copy(p, w.buf[w.r:w.w])
+	w.r += n
+	return n, nil
+}
+
+// receive reads once from the socket. The deadline is moved only where half of the
+// time has gone by: under load there are far more reads than pulses.
+func (w *wire) receive(p []byte) (int, error) {
+	if !w.streaming {
+		return w.Conn.Read(p)
+	}
+	if !w.hurry {
+		w.gather.rest()
+	}
+	now, wait := time.Now(), w.gather.wait()
+	if left := w.until.Sub(now); left < wait/2 || left > wait {
+		w.until = now.Add(wait)
+		if err := w.SetReadDeadline(w.until); err != nil {
+			return 0, err
+		}
+	}
+	n, err := w.Conn.Read(p)
+	w.gather.note(now, n)
+	return n, err
+}
