@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"os"
 	"strings"
 	"testing"
 
@@ -46,7 +47,13 @@ func TestTableLockedForLong(t *testing.T) {
 			}`})
 	p := s.run(t, "--statement-timeout", "400ms")
 	quiet(t, s.db)
-	waited := func() int { return strings.Count(p.stderr.String(), "canceling statement due to lock timeout") }
+	waited := func() int { // by the server's log; the daemon tells a cause once
+		log, err := os.ReadFile(s.db.LogPath())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Count(string(log), "ERROR:  canceling statement due to lock timeout")
+	}
 	for i, ask := range []string{"v:1", "v:*"} {
 		before := waited()
 		release := s.lock(t, "t")

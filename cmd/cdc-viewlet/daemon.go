@@ -55,7 +55,7 @@ type edition struct {
 	// schema marks what the queries read in the database, as it was before the
 	// rules were derived; empty: not known.
 	schema string
-	said   string // what was last told of a schema that the rules do not fit
+	said   string // what was last told of a schema that cannot be used; empty: nothing
 }
 
 // prepare compares rules with the database and tells what is wrong with them;

@@ -24,16 +24,19 @@ func (d *daemon) followSchema(ctx context.Context) *edition {
 		return nil // the session has ended
 	}
 	if err != nil {
-		d.app.log.Warn("the schema may have changed, and what follows from it cannot be read yet; trying again", "err", err)
+		if ed.news(err.Error()) {
+			d.app.log.Warn("the schema may have changed, and what follows from it cannot be read yet; trying again", "err", err)
+		}
 		return nil
 	}
-	if in.diags.HasErrors() {
+	if !in.diags.HasErrors() {
+		ed.said = ""
+	} else {
 		mark = "" // what it lacks has no mark: look again
-	}
-	if said := in.diags.Error(); in.diags.HasErrors() && said != ed.said {
-		d.app.tell(in.set, in.diags)
-		d.app.log.Error("the schema has changed, and rules do not fit it any more; the other viewlets go on")
-		ed.said = said
+		if ed.news(in.diags.Error()) {
+			d.app.tell(in.set, in.diags)
+			d.app.log.Error("the schema has changed, and rules do not fit it any more; the other viewlets go on")
+		}
 	}
 	next := &edition{inspection: in, written: ed.written, cfg: ed.cfg, schema: mark, said: ed.said}
 	changed := next.since(ed)
@@ -45,6 +48,13 @@ func (d *daemon) followSchema(ctx context.Context) *edition {
 	}
 	d.app.log.Info("the schema has changed: rules derived anew", "viewlets", changed)
 	return next
+}
+
+// news reports whether what is wrong with the schema is not what was told last.
+func (ed *edition) news(wrong string) bool {
+	told := ed.said
+	ed.said = wrong
+	return wrong != told
 }
 
 // since names the viewlets that are not what they were.
