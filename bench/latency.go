@@ -13,41 +13,49 @@ import (
 
 // Rows 5 and 6: how soon a change is in Redis.
 
-// probe changes one product again and again, times over, and gives how long
-// after each commit the fragment was there, in milliseconds. Redis tells when it
-// is: asking again and again would keep both cores busy.
-func (s *shop) probe(ctx context.Context, table, key string, times int, pause time.Duration) ([]float64, error) {
+// probes is how long it took until changes were in the cache, in milliseconds.
+type probes struct {
+	committed []float64 // from when the commit was acknowledged
+	sent      []float64 // from when the writer sent its UPDATE
+}
+
+// probe changes one product again and again, times over. Redis tells when the
+// fragment is there: asking again and again would keep both cores busy.
+func (s *shop) probe(ctx context.Context, table, key string, times int, pause time.Duration) (took probes, err error) {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
-		return nil, err
+		return took, err
 	}
 	defer conn.Release()
 	if err := s.rdb.ConfigSet(ctx, "notify-keyspace-events", "K$").Err(); err != nil {
-		return nil, err
+		return took, err
 	}
 	written := s.rdb.Subscribe(ctx, "__keyspace@0__:"+key)
 	defer written.Close()
 	if _, err := written.Receive(ctx); err != nil {
-		return nil, err
+		return took, err
 	}
-	took := make([]float64, 0, times)
 	for i := range times {
-		name := fmt.Sprintf("Probe %d %d", time.Now().UnixNano(), i)
+		sent := time.Now()
+		name := fmt.Sprintf("Probe %d %d", sent.UnixNano(), i)
 		if _, err := conn.Exec(ctx, "UPDATE "+table+" SET name = $1 WHERE id = $2", name, s.products+1); err != nil {
-			return nil, err
+			return took, err
 		}
 		committed := time.Now()
 		there, err := s.shows(ctx, written, key, name)
 		if err != nil {
-			return nil, err
+			return took, err
 		}
-		took = append(took, float64(max(0, there.Sub(committed)))/float64(time.Millisecond))
+		took.committed = append(took.committed, milliseconds(max(0, there.Sub(committed))))
+		took.sent = append(took.sent, milliseconds(there.Sub(sent)))
 		if pause > 0 {
 			time.Sleep(pause)
 		}
 	}
 	return took, nil
 }
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // shows gives when the fragment was written that has the text.
 func (s *shop) shows(ctx context.Context, written *redis.PubSub, key, text string) (time.Time, error) {
@@ -69,7 +77,7 @@ func (s *shop) shows(ctx context.Context, written *redis.PubSub, key, text strin
 }
 
 func latency(ctx context.Context, h *house) (results []result, err error) {
-	times := max(h.of(2000)/h.runs, 20)
+	times := h.of(2000)
 	err = h.in(ctx, "latency", func(db *database) error {
 		s := &shop{database: db, products: h.of(10_000)}
 		if err := s.fill(ctx, s.products, 100); err != nil {
@@ -80,42 +88,47 @@ func latency(ctx context.Context, h *house) (results []result, err error) {
 		}
 		product := fmt.Sprint(s.products + 1)
 		// Each is alone, and warm.
-		probe := func(table, key string) ([]float64, error) {
-			if _, err := s.probe(ctx, table, key, times/4, 0); err != nil {
-				return nil, err
+		probe := func(table, key string) (probes, error) {
+			if took, err := s.probe(ctx, table, key, 100, 0); err != nil {
+				return took, err
 			}
 			return s.probe(ctx, table, key, times, 0)
 		}
-		ours := func() ([]float64, error) {
+		ours := func() (probes, error) {
 			if err := s.serve(ctx, "latency"); err != nil {
-				return nil, err
+				return probes{}, err
 			}
 			defer s.daemon.stop()
 			return probe("products", "viewlet:teaser:"+product)
 		}
-		theirs := func() ([]float64, error) {
+		theirs := func() (probes, error) {
 			l, err := s.listener(ctx)
 			if err != nil {
-				return nil, err
+				return probes{}, err
 			}
 			defer l.stop()
 			return probe("told", "theirs:teaser:"+product)
 		}
-		var p50, p99 [2][]float64
+		var p50, p99, whole [2][]float64
 		for range h.runs {
-			for side, run := range []func() ([]float64, error){ours, theirs} {
+			for side, run := range []func() (probes, error){ours, theirs} {
 				took, err := run()
 				if err != nil {
 					return err
 				}
-				p50[side] = append(p50[side], percentile(took, 50))
-				p99[side] = append(p99[side], percentile(took, 99))
+				p50[side] = append(p50[side], percentile(took.committed, 50))
+				p99[side] = append(p99[side], percentile(took.committed, 99))
+				whole[side] = append(whole[side], percentile(took.sent, 50))
 			}
 		}
 		const with = "a trigger, pg_notify, and a listener that queries, renders, SETs"
 		results = []result{
 			{what: "p50", unit: "ms", ours: p50[0], theirs: p50[1], with: with, aim: "<= 1"},
-			{what: "p99", unit: "ms", ours: p99[0], theirs: p99[1], with: with, aim: "<= 1", notes: []string{fmt.Sprintf("%d times each", times*h.runs)}},
+			{what: "p99", unit: "ms", ours: p99[0], theirs: p99[1], with: with, aim: "<= 1"},
+			{
+				what: "whole", unit: "ms", ours: whole[0], theirs: whole[1], with: "p50 of the same from when the writer sends its UPDATE", aim: "stated",
+				notes: []string{fmt.Sprintf("%d times in each run", times)},
+			},
 		}
 		return nil
 	})
@@ -148,7 +161,7 @@ func steady(ctx context.Context, h *house) (results []result, err error) {
 			if err != nil {
 				return err
 			}
-			loaded = append(loaded, took...)
+			loaded = append(loaded, took.committed...)
 		}
 		if err := g.Wait(); err != nil {
 			return err
@@ -161,7 +174,7 @@ func steady(ctx context.Context, h *house) (results []result, err error) {
 		}
 		results = []result{
 			{
-				what: "p99", unit: "ms", ours: []float64{percentile(loaded, 99)}, theirs: []float64{percentile(idle, 50)}, with: "the idle p50", aim: "<= 10",
+				what: "p99", unit: "ms", ours: []float64{percentile(loaded, 99)}, theirs: []float64{percentile(idle.committed, 50)}, with: "the idle p50", aim: "<= 10",
 				notes: []string{fmt.Sprintf("%.0f changes/s of %d asked for; p50 %.2f ms; %d probes", float64(total)/lasting.Seconds(), perSecond, percentile(loaded, 50), len(loaded))},
 			},
 			{what: "growth", unit: "ms", ours: []float64{percentile(late, 99)}, theirs: []float64{percentile(early, 99)}, with: "the p99 of the first third; ours is of the last", aim: "about 1"},
