@@ -133,6 +133,10 @@ func Teardown(ctx context.Context, cfg Config) error {
 	if err := dropSlot(ctx, conn, cfg); err != nil {
 		return err
 	}
+	pub, err := readPublication(ctx, conn, cfg.Publication)
+	if err != nil || !pub.exists {
+		return err
+	}
 	_, err = query(ctx, conn, dropPublicationSQL(cfg))
 	if sqlState(err) == insufficientPrivilege {
 		return mayNotDrop(cfg, message(err))

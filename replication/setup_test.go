@@ -76,9 +76,16 @@ func TestSetup(t *testing.T) {
 			t.Errorf("%s: %d tables have a new mark, want %d: %v", step.name, marked, step.marked, marks)
 		}
 	}
-	for range 2 { // the second time there is nothing to drop
+	for _, want := range []int{1, 0} { // the second time there is nothing to drop
+		said := newLog()
+		cfg.Log = said.logger()
 		if err := Teardown(t.Context(), cfg); err != nil {
 			t.Fatal(err)
+		}
+		for _, what := range []string{"slot dropped", "publication dropped"} {
+			if got := said.count(what); got != want {
+				t.Errorf("it told %d times that %s, want %d", got, what, want)
+			}
 		}
 		slot, err := SlotStatus(t.Context(), cfg)
 		if err != nil || slot.Exists || slot.CurrentWAL == 0 || len(db.sql.rows("SELECT FROM pg_publication")) != 0 {
