@@ -111,6 +111,44 @@ lookup "broken" {
 	}
 }
 
+// TestCheckUnnamed: what a param is called that is selected as it is.
+func TestCheckUnnamed(t *testing.T) {
+	s := newSite(t, `CREATE TABLE t (id int, name text); INSERT INTO t VALUES (2, 'oak')`)
+	s.load(`
+viewlet "templated" {
+  params = ["id"]
+  query  = "SELECT @id::int, name FROM t WHERE id = @id"
+  body   = "{{.name}}"
+}
+viewlet "json" {
+  params = ["id"]
+  query  = "SELECT @id::int, name FROM t WHERE id = @id"
+}
+viewlet "named" {
+  params = ["id"]
+  query  = "SELECT @id::int AS id, name, upper(name) FROM t WHERE id = @id"
+}`)
+	problems, _, err := s.r.Check(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, p := range problems {
+		if !p.Warning || p.Attr != "query" || !strings.HasPrefix(p.Hint, "Name it: @id::int AS id. ") {
+			t.Errorf("%s: %+v", p.Viewlet.Name, p)
+		}
+		got[p.Viewlet.Name] = p.Err.Error()
+	}
+	if want := errUnnamed.Error(); len(got) != 2 || got["templated"] != want || got["json"] != want {
+		t.Errorf("got %q", got)
+	}
+	for name, want := range map[string]string{"templated": "oak", "named": `{"id":2,"name":"oak","upper":"OAK"}`} {
+		if got := s.body(name, "2"); got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+}
+
 // TestThousandViewlets are checked in seconds.
 func TestThousandViewlets(t *testing.T) {
 	s := newSite(t, shelf)

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/cdc-viewlet/cdc-viewlet/render/page"
@@ -181,11 +183,24 @@ func (r *Renderer) checkViewlet(ctx context.Context, v *rules.Viewlet) ([]Proble
 	}
 	r.noteTypes(v.Name, plan.query)
 	var problems []Problem
-	if plan.manyError != nil {
+	switch {
+	case isUnnamed(plan.manyError):
+		problems = append(problems, Problem{
+			Viewlet: v, Attr: "query", Err: &QueryError{Offset: -1, Err: errUnnamed}, Warning: true,
+			Hint: "Name it: @id::int AS id. Until then the fragments are rendered one by one, several times slower.",
+		})
+	case plan.manyError != nil:
 		problems = append(problems, Problem{
 			Viewlet: v, Attr: "query", Err: plan.manyError, Warning: true,
 			Hint: "The query works for one fragment and not for many at once, so they are rendered one by one, several times slower.",
 		})
+	case c.page == nil:
+		if _, _, err := r.db.perKey(ctx, v.Query, plan.query, false); isUnnamed(err) {
+			problems = append(problems, Problem{
+				Viewlet: v, Attr: "query", Err: &QueryError{Offset: -1, Err: errUnnamed}, Warning: true,
+				Hint: "Name it: @id::int AS id. Until then its name in the JSON is a made-up one.",
+			})
+		}
 	}
 	if c.page == nil || c.unparsed != nil {
 		return problems, nil
@@ -198,6 +213,20 @@ func (r *Renderer) checkViewlet(ctx context.Context, v *rules.Viewlet) ([]Proble
 		problems = append(problems, Problem{Viewlet: v, Attr: templateAttr(v), Err: err})
 	}
 	return problems, nil
+}
+
+var errUnnamed = errors.New("it selects a param that has no name of its own")
+
+const undefinedColumn = "42703"
+
+// isUnnamed reports whether a column is called otherwise in the query as it is
+// written than where params are columns: Postgres calls @id::int by its type there,
+// and by the column here.
+//
+// https://www.postgresql.org/docs/current/queries-select-lists.html#QUERIES-COLUMN-LABELS
+func isUnnamed(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == undefinedColumn && strings.Contains(pg.Message, rowAlias+".")
 }
 
 // allError is a QueryError of the attribute all.
