@@ -85,8 +85,7 @@ func connectReplication(ctx context.Context, cfg Config) (*walsender, error) {
 		if err != nil {
 			return nil, err
 		}
-		w.wire = newWire(conn) // the last one is that which is used
-		return w.wire, nil
+		return newWire(conn), nil // pgconn also dials to cancel what it gave up
 	}
 	config.BuildFrontend = func(r io.Reader, wr io.Writer) *pgproto3.Frontend {
 		w.in = newFrames(r)
@@ -95,6 +94,7 @@ func connectReplication(ctx context.Context, cfg Config) (*walsender, error) {
 	if w.PgConn, err = connect(ctx, config); err != nil {
 		return nil, refused(err, config.User)
 	}
+	w.wire = wireOf(w.Conn())
 	if w.id, err = pglogrepl.IdentifySystem(ctx, w.PgConn); err != nil {
 		hangUp(ctx, w.PgConn)
 		return nil, refused(fmt.Errorf("identify system: %w", err), config.User)

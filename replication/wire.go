@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"crypto/tls"
 	"net"
 	"time"
 )
@@ -21,6 +22,14 @@ type wire struct {
 }
 
 func newWire(conn net.Conn) *wire { return &wire{Conn: conn, gather: newGather(conn)} }
+
+// wireOf is the wire below a connection that began as one.
+func wireOf(conn net.Conn) *wire {
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	return conn.(*wire)
+}
 
 // stream begins to let bytes gather, and to bound how long a read may take.
 func (w *wire) stream() { w.streaming = true }

@@ -1,0 +1,79 @@
+package replication
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestSecondHost: the first of two ends its connection, as a proxy without a server
+// behind it does. pgconn dials it once more, to cancel, and comes through only when
+// it has the second one already.
+func TestSecondHost(t *testing.T) {
+	first, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	raw, err := first.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Room for one that is not accepted. Linux lets others try again after a second.
+	if err := raw.Control(func(fd uintptr) { err = syscall.Listen(int(fd), 0) }); err != nil {
+		t.Fatal(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, cancels := make(chan struct{}), make(chan struct{})
+	go func() {
+		conn, err := first.Accept()
+		if err != nil {
+			return
+		}
+		_, _ = conn.Read(make([]byte, 1024))
+		waiting := 0
+		for ; waiting < 10; waiting++ {
+			full, err := net.DialTimeout("tcp", first.Addr().String(), 100*time.Millisecond)
+			if err != nil {
+				break
+			}
+			defer full.Close()
+		}
+		conn.Close()
+		<-second
+		for range waiting + 1 {
+			conn, err := first.Accept()
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+		}
+		close(cancels)
+	}()
+	db := shared.database(t)
+	server := fmt.Sprintf("127.0.0.1:%d", db.port)
+	proxy := newProxy(t, server, disguise{startup: func(map[string]string) string {
+		close(second)
+		select {
+		case <-cancels:
+			return ""
+		case <-time.After(patience):
+			return "the first host was never dialled again"
+		}
+	}})
+	cfg := db.cfg()
+	cfg.URL = strings.Replace(cfg.URL, server, first.Addr().String()+","+proxy.addr, 1)
+	w, err := connectReplication(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hangUp(t.Context(), w.PgConn)
+	if w.Conn() != net.Conn(w.wire) {
+		t.Errorf("it reads from %s, and lets bytes gather on %s", w.Conn().RemoteAddr(), w.wire.RemoteAddr())
+	}
+}
