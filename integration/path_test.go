@@ -139,10 +139,10 @@ var shopStatements = []func(*rand.Rand) string{
 		return fmt.Sprintf("UPDATE products SET category_id = (SELECT id FROM categories ORDER BY md5(id::text || '%d') LIMIT 1) WHERE id = %d", r.Int(), r.IntN(2500))
 	},
 	func(r *rand.Rand) string {
-		return fmt.Sprintf("UPDATE categories SET name = name || '%d' WHERE id = %d", r.IntN(9), r.IntN(40))
+		return fmt.Sprintf("UPDATE categories SET name = left(name, 60) || '%d' WHERE id = %d", r.IntN(9), r.IntN(40))
 	},
 	func(r *rand.Rand) string {
-		return fmt.Sprintf("UPDATE brands SET name = name || '%d' WHERE id = %d", r.IntN(9), r.IntN(24))
+		return fmt.Sprintf("UPDATE brands SET name = left(name, 60) || '%d' WHERE id = %d", r.IntN(9), r.IntN(24))
 	},
 	func(r *rand.Rand) string {
 		return fmt.Sprintf("INSERT INTO reviews (product_id, author, rating, body) SELECT id, 'A%d', %d, 'fine <b>' FROM products ORDER BY md5(id::text || '%d') LIMIT 3", r.IntN(99), 1+r.IntN(5), r.Int())
