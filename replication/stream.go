@@ -212,7 +212,7 @@ func (s *Stream) hold(ctx context.Context, room <-chan struct{}) error {
 // read reads once, for a pulse at most.
 func (s *Stream) read() error {
 	size, err := s.in.size()
-	s.wire.hurry = err != nil || size >= smallBuffer // else the message itself would wait for each buffer
+	s.wire.begin(err != nil || size >= smallBuffer) // else the message itself would wait for each buffer
 	_, err = s.in.fill()
 	if isTimeout(err) {
 		return nil

@@ -3,17 +3,19 @@ package replication
 import (
 	"crypto/tls"
 	"net"
+	"os"
 	"time"
 )
 
 // wire is a connection to the server as its bytes come, below TLS where there is
 // any. While a stream runs over it, bytes gather before they are read, and no read
-// takes longer than a pulse. One goroutine reads.
+// above takes much longer than a pulse. One goroutine reads.
 type wire struct {
 	net.Conn
 	gather    gather
 	streaming bool
 	hurry     bool      // the next read is waited for: a nap would only cost time
+	begun     time.Time // when the read above began that these are for
 	until     time.Time // the read deadline that is set
 
 	// What was read and not taken: TLS asks for a few hundred bytes at a time.
@@ -33,6 +35,10 @@ func wireOf(conn net.Conn) *wire {
 
 // stream begins to let bytes gather, and to bound how long a read may take.
 func (w *wire) stream() { w.streaming = true }
+
+// begin begins a read above, which takes as many here as TLS wants for a record. In
+// a hurry it is waited for.
+func (w *wire) begin(hurry bool) { w.begun, w.hurry = time.Now(), hurry }
 
 // leave ends that. What it has set of a deadline stays.
 func (w *wire) leave() {
@@ -71,6 +77,9 @@ func (w *wire) receive(p []byte) (int, error) {
 		w.gather.rest()
 	}
 	now, wait := time.Now(), w.gather.wait()
+	if now.Sub(w.begun) > pulse {
+		return 0, os.ErrDeadlineExceeded // TLS keeps what it has, and goes on with the next
+	}
 	if left := w.until.Sub(now); left < wait/2 || left > wait {
 		w.until = now.Add(wait)
 		if err := w.SetReadDeadline(w.until); err != nil {

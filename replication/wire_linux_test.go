@@ -1,9 +1,14 @@
 package replication
 
 import (
+	"bytes"
+	"crypto/tls"
+	"encoding/binary"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -76,4 +81,67 @@ func TestSecondHost(t *testing.T) {
 	if w.Conn() != net.Conn(w.wire) {
 		t.Errorf("it reads from %s, and lets bytes gather on %s", w.Conn().RemoteAddr(), w.wire.RemoteAddr())
 	}
+}
+
+// TestSlowRecord: TLS reads on until it has a whole record. Nothing else would be
+// attended to while that trickles in.
+func TestSlowRecord(t *testing.T) {
+	cert, key := selfSigned(t)
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	near, far := loopback(t)
+	msg := make([]byte, 8192)
+	msg[0] = 'd'
+	binary.BigEndian.PutUint32(msg[1:], uint32(len(msg)-1))
+	slow := &trickle{Conn: far}
+	go func() {
+		server := tls.Server(slow, &tls.Config{Certificates: []tls.Certificate{pair}, DynamicRecordSizingDisabled: true})
+		if server.Handshake() == nil {
+			slow.on.Store(true)
+			_, _ = server.Write(msg)
+		}
+	}()
+	w := newWire(near)
+	client := tls.Client(w, &tls.Config{InsecureSkipVerify: true})
+	if err := client.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	s := &Stream{wire: w, in: newFrames(client)}
+	w.stream()
+	reads := 0
+	for s.in.w < len(msg) {
+		reads++
+		if err := s.read(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(s.in.buf[:s.in.w], msg) {
+		t.Errorf("other bytes came than were sent: %d of them", s.in.w)
+	}
+	if reads < 10 {
+		t.Errorf("%d reads took what was two seconds under way", reads)
+	}
+}
+
+// trickle writes some bytes each time, and then waits.
+type trickle struct {
+	net.Conn
+	on atomic.Bool
+}
+
+func (c *trickle) Write(p []byte) (int, error) {
+	if !c.on.Load() {
+		return c.Conn.Write(p)
+	}
+	written := 0
+	for piece := range slices.Chunk(p, 80) {
+		n, err := c.Conn.Write(piece)
+		if written += n; err != nil {
+			return written, err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return written, nil
 }
