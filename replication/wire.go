@@ -78,6 +78,7 @@ func (w *wire) receive(p []byte) (int, error) {
 	}
 	now, wait := time.Now(), w.gather.wait()
 	if now.Sub(w.begun) > pulse {
+		w.begun = now
 		return 0, os.ErrDeadlineExceeded // TLS keeps what it has, and goes on with the next
 	}
 	if left := w.until.Sub(now); left < wait/2 || left > wait {
