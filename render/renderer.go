@@ -186,18 +186,18 @@ func (r *Renderer) checkViewlet(ctx context.Context, v *rules.Viewlet) ([]Proble
 	switch {
 	case isUnnamed(plan.manyError):
 		problems = append(problems, Problem{
-			Viewlet: v, Attr: "query", Err: &QueryError{Offset: -1, Err: errUnnamed}, Warning: true,
+			Viewlet: v, Attr: "query", Title: unnamedTitle, Err: &QueryError{Offset: -1, Err: errUnnamed}, Warning: true,
 			Hint: "Name it: @id::int AS id. Until then the fragments are rendered one by one, several times slower.",
 		})
 	case plan.manyError != nil:
 		problems = append(problems, Problem{
-			Viewlet: v, Attr: "query", Err: plan.manyError, Warning: true,
+			Viewlet: v, Attr: "query", Title: "The query runs for one fragment at a time", Err: plan.manyError, Warning: true,
 			Hint: "The query works for one fragment and not for many at once, so they are rendered one by one, several times slower.",
 		})
 	case c.page == nil:
 		if _, _, err := r.db.perKey(ctx, v.Query, plan.query, false); isUnnamed(err) {
 			problems = append(problems, Problem{
-				Viewlet: v, Attr: "query", Err: &QueryError{Offset: -1, Err: errUnnamed}, Warning: true,
+				Viewlet: v, Attr: "query", Title: unnamedTitle, Err: &QueryError{Offset: -1, Err: errUnnamed}, Warning: true,
 				Hint: "Name it: @id::int AS id. Until then its name in the JSON is a made-up one.",
 			})
 		}
@@ -215,7 +215,9 @@ func (r *Renderer) checkViewlet(ctx context.Context, v *rules.Viewlet) ([]Proble
 	return problems, nil
 }
 
-var errUnnamed = errors.New("it selects a param that has no name of its own")
+const unnamedTitle = "The query selects a param without a name"
+
+var errUnnamed = errors.New("a param that is selected as it is has no name of its own")
 
 const undefinedColumn = "42703"
 

@@ -1,7 +1,9 @@
 package rules
 
 import (
+	"cmp"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -29,6 +31,22 @@ const (
 func Count(diags Diagnostics) (errors, warnings int) {
 	errors = len(diags.Errs())
 	return errors, len(diags) - errors
+}
+
+// Sort puts the diagnostics in the order of the places that they are about, as one
+// reads the rules; what has no place comes last.
+func Sort(diags Diagnostics) {
+	place := func(d *Diagnostic) hcl.Range {
+		if d.Subject == nil {
+			return hcl.Range{Filename: "\U0010FFFF"}
+		}
+		return *d.Subject
+	}
+	slices.SortFunc(diags, func(a, b *Diagnostic) int {
+		at, bt := place(a), place(b)
+		return cmp.Or(cmp.Compare(at.Filename, bt.Filename), cmp.Compare(at.Start.Byte, bt.Start.Byte),
+			cmp.Compare(a.Severity, b.Severity), cmp.Compare(a.Summary, b.Summary), cmp.Compare(a.Detail, b.Detail))
+	})
 }
 
 // WriteDiagnostics writes the diagnostics as HCL does: what, where with the

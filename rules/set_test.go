@@ -3,6 +3,7 @@ package rules_test
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -11,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/hcl/v2"
 
 	"github.com/cdc-viewlet/cdc-viewlet/rules"
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
@@ -349,6 +352,29 @@ func queryOf(set *rules.Set, name string) *rules.Query {
 		return v.Query
 	}
 	return set.Lookup(name).Query
+}
+
+// TestSort: whatever order diagnostics were found in.
+func TestSort(t *testing.T) {
+	at := func(file string, from int, severity rules.Severity, summary string) *rules.Diagnostic {
+		d := &rules.Diagnostic{Severity: severity, Summary: summary}
+		if file != "" {
+			d.Subject = &hcl.Range{Filename: file, Start: hcl.Pos{Byte: from}}
+		}
+		return d
+	}
+	want := rules.Diagnostics{
+		at("a.hcl", 5, rules.Warning, "one"), at("a.hcl", 70, rules.Error, "two"), at("a.hcl", 70, rules.Warning, "a three"),
+		at("a.hcl", 70, rules.Warning, "four"), at("b.hcl", 0, rules.Error, "five"), at("", 0, rules.Warning, "six"),
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 20 {
+		got := slices.Clone(want)
+		r.Shuffle(len(got), func(i, j int) { got[i], got[j] = got[j], got[i] })
+		if rules.Sort(got); !slices.Equal(got, want) {
+			t.Fatalf("got %v", got)
+		}
+	}
 }
 
 func TestDiagnosticsHidePasswords(t *testing.T) {

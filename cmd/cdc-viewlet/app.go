@@ -104,6 +104,7 @@ func (a *app) tell(set *rules.Set, diags rules.Diagnostics) {
 	if len(diags) == 0 {
 		return
 	}
+	rules.Sort(diags)
 	if a.logFormat == "json" {
 		a.logDiagnostics(diags)
 		return

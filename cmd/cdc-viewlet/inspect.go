@@ -69,6 +69,7 @@ func (a *app) inspect(ctx context.Context, written *rules.Set, db *render.Databa
 	in.diags = append(in.diags, set.CheckTypes(in.renderer.ParamTypes)...)
 	in.diags = append(in.diags, denied...)
 	in.diags = append(in.diags, asDiagnostics(set, problems)...)
+	rules.Sort(in.diags) // found in any order, and told anew only when they are others
 	return in, nil
 }
 
