@@ -68,16 +68,23 @@ func (c *Cache) scan(ctx context.Context, match string, yield func([]string) err
 	return c.scanFrom(ctx, match, nil, func(found []string, _ progress) error { return yield(found) })
 }
 
-// progress is how far each node has been scanned: the cursor to go on with, 0
-// at the end. A node that is not in it has not been begun. A cursor means nothing
-// to a server that has taken the place of another: as any scan that meets that, one
-// that goes on misses some.
+// progress is how far each node has been scanned. A node that is not in it has
+// not been begun.
+type progress map[string]reached
+
+// reached is the cursor to go on with, 0 at the end, and the run that gave it. To
+// a server that has taken the place of another, a cursor means nothing: its
+// keys are in another order.
 //
 // https://redis.io/docs/latest/commands/scan/#scan-guarantees
-type progress map[string]uint64
+type reached struct {
+	run    string
+	cursor uint64
+}
 
 // scanFrom is scan from where another one was. It also gives how far that had
-// come before it found the keys, good during the call.
+// come before it found the keys, good during the call. Where a server took
+// another's place meanwhile, it begins anew.
 func (c *Cache) scanFrom(ctx context.Context, match string, from progress, yield func(found []string, was progress) error) error {
 	var one sync.Mutex
 	at := progress{}
@@ -85,29 +92,43 @@ func (c *Cache) scanFrom(ctx context.Context, match string, from progress, yield
 	var stop error // yield's, of whatever node
 	return c.eachNode(ctx, func(name string, node redis.Cmdable) error {
 		one.Lock()
-		cursor, begun := at[name]
+		here, begun := at[name]
 		one.Unlock()
-		for !begun || cursor != 0 {
-			var found []string
+		for {
+			var run string
 			err := c.exchange(ctx, func(ctx context.Context) (err error) {
-				found, cursor, err = node.Scan(ctx, cursor, match, scanCount).Result()
+				run, err = c.runOf(ctx, node)
 				return err
 			})
-			if err != nil {
+			switch {
+			case err != nil:
 				return err
+			case begun && here.run == run && here.cursor == 0:
+				return nil
+			case here.run != run:
+				here = reached{run: run}
 			}
-			slices.Sort(found)
-			one.Lock()
-			if stop == nil {
-				stop = yield(slices.Compact(found), at)
-			}
-			at[name], begun, err = cursor, true, stop
-			one.Unlock()
-			if err != nil {
-				return err
+			for more := true; more; more = here.cursor != 0 {
+				var found []string
+				err := c.exchange(ctx, func(ctx context.Context) (err error) {
+					found, here.cursor, err = node.Scan(ctx, here.cursor, match, scanCount).Result()
+					return err
+				})
+				if err != nil {
+					return err
+				}
+				slices.Sort(found)
+				one.Lock()
+				if stop == nil {
+					stop = yield(slices.Compact(found), at)
+				}
+				at[name], begun, err = here, true, stop
+				one.Unlock()
+				if err != nil {
+					return err
+				}
 			}
 		}
-		return nil
 	})
 }
 

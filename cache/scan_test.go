@@ -3,6 +3,8 @@ package cache
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -266,6 +268,43 @@ func TestSweepSlowerThanScan(t *testing.T) {
 	}
 	if n := scans(t, s) - before - whole; n > whole+2*partsAhead {
 		t.Errorf("%d SCANs, where %d go over everything", n, whole)
+	}
+}
+
+// A replica that takes the server's place has its keys in another order.
+func TestScanAcrossFailover(t *testing.T) {
+	first, second := startServer(t), startServer(t)
+	const many = 20 * scanCount
+	for _, s := range []*server{first, second} {
+		pipe := s.raw.Pipeline()
+		for i := range many {
+			pipe.Set(t.Context(), fmt.Sprint("viewlet:v:", i), "x", 0)
+		}
+		must(pipe.Exec(t.Context()))(t)
+	}
+	socket := filepath.Join(t.TempDir(), "socket")
+	lead := func(s *server) {
+		_ = os.Remove(socket)
+		if err := os.Symlink(s.sock, socket); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lead(first)
+	c := must(Open(t.Context(), Config{URL: "unix://" + socket}))(t)
+	defer c.Close()
+	got, calls := map[string]bool{}, 0
+	err := c.scan(t.Context(), "viewlet:v:*", func(found []string) error {
+		if calls++; calls == 5 {
+			lead(second)
+			first.raw.ShutdownNoSave(t.Context())
+		}
+		for _, k := range found {
+			got[k] = true
+		}
+		return nil
+	})
+	if err != nil || len(got) != many {
+		t.Errorf("%d keys of %d, %v", len(got), many, err)
 	}
 }
 
