@@ -100,7 +100,7 @@ func (w *writer) run(ctx context.Context, transactions int) error {
 		script := "BEGIN; " + strings.Join(sql, "; ") + "; " + end
 		_, err := conn.PgConn().Exec(ctx, script).ReadAll()
 		var pg *pgconn.PgError
-		if errors.As(err, &pg) && (pg.Code == "40P01" || pg.Code[:2] == "23") { // a deadlock, a broken constraint
+		if errors.As(err, &pg) && (pg.Code[:2] == "40" || pg.Code[:2] == "23") { // a deadlock or another lost race, a broken constraint
 			if _, err := conn.Exec(ctx, "ROLLBACK"); err != nil {
 				return err
 			}
