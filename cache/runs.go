@@ -30,29 +30,27 @@ func (r runs) include(noted string) bool {
 
 // runs asks who has the data.
 func (c *Cache) runs(ctx context.Context) (runs, error) {
+	if !c.cluster {
+		var info string
+		err := c.exchange(ctx, func(ctx context.Context) (err error) {
+			info, err = c.rdb.Eval(ctx, "return redis.call('INFO', 'server')", []string{c.names.state()}).Text()
+			return err
+		})
+		return runs{runID(info)}, err
+	}
 	var mu sync.Mutex
 	var all runs
 	err := c.exchange(ctx, func(ctx context.Context) error {
 		return c.eachNode(ctx, func(_ string, node redis.Cmdable) error {
-			run, err := c.runOf(ctx, node)
+			info, err := node.Info(ctx, "server").Result()
 			mu.Lock()
 			defer mu.Unlock()
-			all = append(all, run)
+			all = append(all, runID(info))
 			return err
 		})
 	})
 	slices.Sort(all)
 	return all, err
-}
-
-// runOf asks a node that eachNode gave for its run_id.
-func (c *Cache) runOf(ctx context.Context, node redis.Cmdable) (string, error) {
-	if c.cluster { // there the state may be another node's
-		info, err := node.Info(ctx, "server").Result()
-		return runID(info), err
-	}
-	info, err := node.Eval(ctx, "return redis.call('INFO', 'server')", []string{c.names.state()}).Text()
-	return runID(info), err
 }
 
 func runID(info string) string {

@@ -92,44 +92,48 @@ func (c *Cache) scanFrom(ctx context.Context, match string, from progress, yield
 	var stop error // yield's, of whatever node
 	return c.eachNode(ctx, func(name string, node redis.Cmdable) error {
 		one.Lock()
-		here, begun := at[name]
+		was, begun := at[name]
 		one.Unlock()
-		for {
-			var run string
-			err := c.exchange(ctx, func(ctx context.Context) (err error) {
-				run, err = c.runOf(ctx, node)
+		for !begun || was.cursor != 0 {
+			found, now, err := c.scanOnce(ctx, node, was.cursor, match)
+			if err != nil {
 				return err
-			})
-			switch {
-			case err != nil:
-				return err
-			case begun && here.run == run && here.cursor == 0:
-				return nil
-			case here.run != run:
-				here = reached{run: run}
 			}
-			for more := true; more; more = here.cursor != 0 {
-				var found []string
-				err := c.exchange(ctx, func(ctx context.Context) (err error) {
-					found, here.cursor, err = node.Scan(ctx, here.cursor, match, scanCount).Result()
-					return err
-				})
-				if err != nil {
-					return err
-				}
-				slices.Sort(found)
-				one.Lock()
-				if stop == nil {
-					stop = yield(slices.Compact(found), at)
-				}
-				at[name], begun, err = here, true, stop
-				one.Unlock()
-				if err != nil {
-					return err
-				}
+			if was.cursor != 0 && now.run != was.run {
+				was, begun = reached{}, false
+				continue
+			}
+			slices.Sort(found)
+			one.Lock()
+			if stop == nil {
+				stop = yield(slices.Compact(found), at)
+			}
+			at[name], was, begun, err = now, now, true, stop
+			one.Unlock()
+			if err != nil {
+				return err
 			}
 		}
+		return nil
 	})
+}
+
+// scanOnce is one SCAN, and tells who answered it.
+func (c *Cache) scanOnce(ctx context.Context, node redis.Cmdable, cursor uint64, match string) (found []string, to reached, err error) {
+	err = c.exchange(ctx, func(ctx context.Context) (err error) {
+		var info *redis.StringCmd
+		var scan *redis.ScanCmd
+		_, err = node.Pipelined(ctx, func(pipe redis.Pipeliner) error { // over one connection
+			info, scan = pipe.Info(ctx, "server"), pipe.Scan(ctx, cursor, match, scanCount)
+			return nil
+		})
+		if err == nil {
+			to.run = runID(info.Val())
+			found, to.cursor = scan.Val()
+		}
+		return err
+	})
+	return found, to, err
 }
 
 // eachNode calls fn for Redis, or in a cluster for its masters, at once.

@@ -271,40 +271,46 @@ func TestSweepSlowerThanScan(t *testing.T) {
 	}
 }
 
-// A replica that takes the server's place has its keys in another order.
+// A replica that takes the server's place has its keys in another order. It may
+// give the place back.
 func TestScanAcrossFailover(t *testing.T) {
-	first, second := startServer(t), startServer(t)
-	const many = 20 * scanCount
-	for _, s := range []*server{first, second} {
-		pipe := s.raw.Pipeline()
-		for i := range many {
-			pipe.Set(t.Context(), fmt.Sprint("viewlet:v:", i), "x", 0)
+	for _, back := range []int{0, 12} {
+		first, second := startServer(t), startServer(t)
+		const many = 20 * scanCount
+		for _, s := range []*server{first, second} {
+			pipe := s.raw.Pipeline()
+			for i := range many {
+				pipe.Set(t.Context(), fmt.Sprint("viewlet:v:", i), "x", 0)
+			}
+			must(pipe.Exec(t.Context()))(t)
 		}
-		must(pipe.Exec(t.Context()))(t)
-	}
-	socket := filepath.Join(t.TempDir(), "socket")
-	lead := func(s *server) {
-		_ = os.Remove(socket)
-		if err := os.Symlink(s.sock, socket); err != nil {
-			t.Fatal(err)
+		socket := filepath.Join(t.TempDir(), "socket")
+		takeOver := func(from, to *server) {
+			_ = os.Remove(socket)
+			if err := os.Symlink(to.sock, socket); err != nil {
+				t.Fatal(err)
+			}
+			must(from.raw.Do(t.Context(), "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes").Result())(t)
 		}
-	}
-	lead(first)
-	c := must(Open(t.Context(), Config{URL: "unix://" + socket}))(t)
-	defer c.Close()
-	got, calls := map[string]bool{}, 0
-	err := c.scan(t.Context(), "viewlet:v:*", func(found []string) error {
-		if calls++; calls == 5 {
-			lead(second)
-			first.raw.ShutdownNoSave(t.Context())
+		takeOver(second, first)
+		c := must(Open(t.Context(), Config{URL: "unix://" + socket}))(t)
+		defer c.Close()
+		got, calls := map[string]bool{}, 0
+		err := c.scan(t.Context(), "viewlet:v:*", func(found []string) error {
+			switch calls++; calls {
+			case 5:
+				takeOver(first, second)
+			case back:
+				takeOver(second, first)
+			}
+			for _, k := range found {
+				got[k] = true
+			}
+			return nil
+		})
+		if err != nil || len(got) != many {
+			t.Errorf("back after %d: %d keys of %d, %v", back, len(got), many, err)
 		}
-		for _, k := range found {
-			got[k] = true
-		}
-		return nil
-	})
-	if err != nil || len(got) != many {
-		t.Errorf("%d keys of %d, %v", len(got), many, err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -21,6 +22,9 @@ func TestNetwork(t *testing.T) {
 			release := n.hold(t, d)
 			c.tells("b")
 			c.hears(t, "", os.ErrDeadlineExceeded)
+			if heard := c.server.heard.Load(); heard != 1 && d == toServer || heard != 2 && d == toDaemon {
+				t.Errorf("the server has heard %d bytes of 2 while they are held %s", heard, d)
+			}
 			c.tells("c")
 			release()
 			c.hears(t, "bc", os.ErrDeadlineExceeded)
@@ -41,13 +45,19 @@ func TestNetwork(t *testing.T) {
 		},
 		"delay": func(t *testing.T, n *network, d direction, c *caller) {
 			defer n.delay(t, d)()
-			c.tells("bc")
-			c.hears(t, "bc", nil)
+			began := time.Now()
+			for range 20 { // by up to 80 ms each
+				c.tells("b")
+				c.hears(t, "b", nil)
+			}
+			if took := time.Since(began); took < 80*time.Millisecond {
+				t.Errorf("20 late bytes took %v", took)
+			}
 		},
 		"throttle": func(t *testing.T, n *network, d direction, c *caller) {
 			mend := n.throttle(t, d)
-			c.tells(strings.Repeat("b", 16<<10))
 			began := time.Now()
+			c.tells(strings.Repeat("b", 16<<10))
 			c.hears(t, strings.Repeat("b", 16<<10), nil)
 			if took := time.Since(began); took < 200*time.Millisecond {
 				t.Errorf("16 KB went through in %v", took)
@@ -89,8 +99,9 @@ func TestNetwork(t *testing.T) {
 		for _, d := range []direction{toServer, toDaemon} {
 			t.Run(name+" "+string(d), func(t *testing.T) {
 				t.Parallel()
-				n := echo(t)
+				n, server := echo(t)
 				c := call(t, n)
+				c.server = server
 				c.tells("a")
 				c.hears(t, "a", nil)
 				try(t, n, d, c)
@@ -103,7 +114,7 @@ func TestNetwork(t *testing.T) {
 // befalls the network then holds nobody up.
 func TestNetworkOfTheDead(t *testing.T) {
 	t.Parallel()
-	n := echo(t)
+	n, _ := echo(t)
 	for range 200 {
 		c := call(t, n)
 		go func() { _, _ = io.Copy(c, strings.NewReader(strings.Repeat("b", 1<<20))) }()
@@ -126,9 +137,18 @@ func TestNetworkOfTheDead(t *testing.T) {
 	c.hears(t, "a", nil)
 }
 
-// echo gives a network to a server that says again what it hears.
-func echo(t *testing.T) *network {
+// echoing is a server that says again what it hears.
+type echoing struct{ heard atomic.Int64 } // bytes
+
+func (s *echoing) Write(p []byte) (int, error) {
+	s.heard.Add(int64(len(p)))
+	return len(p), nil
+}
+
+// echo gives a network to an echoing server.
+func echo(t *testing.T) (*network, *echoing) {
 	t.Helper()
+	server := &echoing{}
 	door, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	t.Cleanup(func() { door.Close() })
@@ -139,7 +159,7 @@ func echo(t *testing.T) *network {
 				return
 			}
 			go func() {
-				_, _ = io.Copy(c, c)
+				_, _ = io.Copy(c, io.TeeReader(c, server))
 				c.Close()
 			}()
 		}
@@ -148,18 +168,21 @@ func echo(t *testing.T) *network {
 	if u, err := url.Parse(at); err != nil || u.Host != n.near {
 		t.Fatalf("the network is at %s and is told to be at %s (%v)", n.near, at, err)
 	}
-	return n
+	return n, server
 }
 
-// caller is a client of an echo.
-type caller struct{ *net.TCPConn }
+// caller is a client of an echoing server.
+type caller struct {
+	*net.TCPConn
+	server *echoing
+}
 
 func call(t *testing.T, n *network) *caller {
 	t.Helper()
 	c, err := net.Dial("tcp", n.near)
 	must(t, err)
 	t.Cleanup(func() { c.Close() })
-	return &caller{c.(*net.TCPConn)}
+	return &caller{TCPConn: c.(*net.TCPConn)}
 }
 
 // tells sends something, and does not wait until it is heard.

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -23,6 +24,11 @@ type network struct {
 	open      map[*connection]bool
 	obstacles map[direction][]*obstacle
 }
+
+var (
+	firstPort = rand.Int32N(700)
+	ports     atomic.Int32
+)
 
 // direction is one of the two.
 type direction string
@@ -67,8 +73,8 @@ func newNetwork(t testing.TB, server string) (*network, string) {
 	n := &network{far: u.Host, open: map[*connection]bool{}, obstacles: map[direction][]*obstacle{}}
 	for tries := 0; ; tries++ {
 		// Below the range of outgoing connections, of which one could take the
-		// port while the network is cut.
-		n.near = fmt.Sprintf("127.0.0.1:%d", 32001+rand.IntN(700))
+		// port while the network is cut, and one that no other network has.
+		n.near = fmt.Sprintf("127.0.0.1:%d", 32001+(firstPort+ports.Add(1))%700)
 		if err := n.listen(); err == nil {
 			break
 		} else if tries == 50 {
@@ -102,6 +108,7 @@ func (n *network) lose(t testing.TB, d direction) (mend func()) {
 	return func() {
 		n.disconnect()
 		over()
+		n.disconnect() // whoever came between the two and lost something
 	}
 }
 

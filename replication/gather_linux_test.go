@@ -188,8 +188,13 @@ type watching struct {
 }
 
 func (w *watching) Change(c *viewlet.Change) error {
+	late := time.After(time.Minute)
 	for came := 0; w.n == 0 && came < highMark; {
-		time.Sleep(instant)
+		select {
+		case <-late:
+			return fmt.Errorf("no more than %d bytes came", came)
+		case <-time.After(instant):
+		}
 		err := w.gather.socket(func(fd uintptr) (err error) {
 			came, err = unread(fd)
 			return err

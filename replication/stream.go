@@ -214,13 +214,12 @@ func (s *Stream) read() error {
 	size, err := s.in.size()
 	s.wire.begin(err != nil || size >= smallBuffer) // else the message itself would wait for each buffer
 	_, err = s.in.fill()
-	if isTimeout(err) {
-		return nil
-	}
-	if err != nil {
+	if err != nil && !isTimeout(err) {
 		return fmt.Errorf("read: %w", err)
 	}
-	s.heard, s.asked = time.Now(), false
+	if s.wire.came || err == nil { // a piece of a TLS record is a word, too
+		s.heard, s.asked = time.Now(), false
+	}
 	return nil
 }
 

@@ -16,6 +16,7 @@ type wire struct {
 	streaming bool
 	hurry     bool      // the next read is waited for: a nap would only cost time
 	begun     time.Time // when the read above began that these are for
+	came      bool      // something came since
 	until     time.Time // the read deadline that is set
 
 	// What was read and not taken: TLS asks for a few hundred bytes at a time.
@@ -38,7 +39,7 @@ func (w *wire) stream() { w.streaming = true }
 
 // begin begins a read above, which takes as many here as TLS wants for a record. In
 // a hurry it is waited for.
-func (w *wire) begin(hurry bool) { w.begun, w.hurry = time.Now(), hurry }
+func (w *wire) begin(hurry bool) { w.begun, w.hurry, w.came = time.Now(), hurry, false }
 
 // leave ends that. What it has set of a deadline stays.
 func (w *wire) leave() {
@@ -89,5 +90,6 @@ func (w *wire) receive(p []byte) (int, error) {
 	}
 	n, err := w.Conn.Read(p)
 	w.gather.note(now, n)
+	w.came = w.came || n > 0
 	return n, err
 }

@@ -84,7 +84,7 @@ func TestSecondHost(t *testing.T) {
 }
 
 // TestSlowRecord: TLS reads on until it has a whole record. Nothing else would be
-// attended to while that trickles in.
+// attended to while that trickles in, and the server is not silent.
 func TestSlowRecord(t *testing.T) {
 	cert, key := selfSigned(t)
 	pair, err := tls.X509KeyPair(cert, key)
@@ -108,11 +108,14 @@ func TestSlowRecord(t *testing.T) {
 	if err := client.Handshake(); err != nil {
 		t.Fatal(err)
 	}
-	s := &Stream{wire: w, in: newFrames(client)}
+	s := &Stream{wire: w, in: newFrames(client), silence: time.Second, interval: time.Hour, asked: true, heard: time.Now(), sentAt: time.Now()}
 	w.stream()
 	reads := 0
 	for s.in.w < len(msg) {
 		reads++
+		if err := s.attend(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		if err := s.read(); err != nil {
 			t.Fatal(err)
 		}

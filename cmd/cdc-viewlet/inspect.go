@@ -23,6 +23,10 @@ type inspection struct {
 	diags    rules.Diagnostics
 }
 
+// wrong is every error of the rules in words; Diagnostics.Error has the first
+// diagnostic only, which may be a warning that stays.
+func (in *inspection) wrong() string { return fmt.Sprint(errors.Join(in.diags.Errs()...)) }
+
 // inspect derives what follows from the rules' queries, binds all to the
 // database's catalog and compiles what they say. What is wrong with the rules is
 // in the diagnostics; an error is the world's. before has what followed the last
@@ -69,7 +73,7 @@ func (a *app) inspect(ctx context.Context, written *rules.Set, db *render.Databa
 	in.diags = append(in.diags, set.CheckTypes(in.renderer.ParamTypes)...)
 	in.diags = append(in.diags, denied...)
 	in.diags = append(in.diags, asDiagnostics(set, problems)...)
-	rules.Sort(in.diags) // found in any order, and told anew only when they are others
+	rules.Sort(in.diags) // found in any order, and told anew only when the errors are others
 	return in, nil
 }
 

@@ -124,7 +124,7 @@ func (a *app) openDaemon(ctx context.Context, set *rules.Set) (*daemon, func(), 
 	closeAll := func() { db.Close(); _ = store.Close() }
 	first, err := a.prepare(ctx, set, db)
 	if errors.Is(err, errReported) && first != nil {
-		first.said = first.diags.Error()
+		first.said = first.wrong()
 		err = a.goOn(ctx, store, set)
 	}
 	if err == nil {

@@ -33,7 +33,7 @@ func (d *daemon) followSchema(ctx context.Context) *edition {
 		ed.said = ""
 	} else {
 		mark = "" // what it lacks has no mark: look again
-		if ed.news(in.diags.Error()) {
+		if ed.news(in.wrong()) {
 			d.app.tell(in.set, in.diags)
 			d.app.log.Error("the schema has changed, and rules do not fit it any more; the other viewlets go on")
 		}
