@@ -93,6 +93,9 @@ var versionNumber = regexp.MustCompile(`\) (\d+\S*)`)
 
 func postgresVersion(ctx context.Context, bin string) (string, error) {
 	out, err := exec.CommandContext(ctx, filepath.Join(bin, "postgres"), "--version").CombinedOutput()
+	if ctx.Err() != nil {
+		return "", ctx.Err()
+	}
 	if err != nil {
 		return "", fmt.Errorf("ask %s for its version: %w; it says %q", filepath.Join(bin, "postgres"), err, out)
 	}

@@ -226,6 +226,18 @@ func TestPostgresCancelledWhileItStarts(t *testing.T) {
 	wantEmpty(t, tmp)
 }
 
+func TestVersionIsNotWaitedFor(t *testing.T) {
+	bin := tempFolder(t)
+	if err := os.WriteFile(filepath.Join(bin, "postgres"), []byte("#!/bin/sh\nexec sleep 100\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := postgresVersion(ctx, bin); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want the context's error", err)
+	}
+}
+
 func TestPostgresFailsCleanly(t *testing.T) {
 	full := filepath.Join(tempFolder(t), "full")
 	tmp := tempFolder(t)
