@@ -23,7 +23,9 @@ table "pgbench_accounts" {
 }
 `
 
-// writers is what a daemon costs those who write.
+// writers is what a daemon costs those who write: to a Postgres that waits for
+// its disk, as a shop's does, and to one that does not, where pgbench itself
+// keeps every core busy.
 func writers(ctx context.Context, h *house) (results []result, err error) {
 	program := client("pgbench")
 	if program == "" {
@@ -58,23 +60,49 @@ func writers(ctx context.Context, h *house) (results []result, err error) {
 			}
 			return db.pgbench(ctx, program, seconds)
 		}
-		ours, theirs, err := h.alternate(with, without)
-		if len(walsender) > 0 {
-			results = []result{{
-				unit: "tx/s", ours: ours, theirs: theirs, with: "no daemon, and no slot", aim: "about 1",
-				notes: []string{fmt.Sprintf("the walsender took %.1f %% of one core, the daemon %.1f %% (medians)", median(walsender), median(own))},
-			}}
+		alone := func(what string) error {
+			walsender, own = nil, nil
+			ours, theirs, err := h.alternate(with, without)
+			r := result{what: what, unit: "tx/s", ours: ours, theirs: theirs, with: "no daemon, and no slot", aim: "about 1"}
+			if len(walsender) > 0 {
+				r.notes = []string{fmt.Sprintf("the walsender took %.1f %% of one core, the daemon %.1f %% (medians)", median(walsender), median(own))}
+			}
+			results = append(results, r)
+			return err
 		}
+		err := db.durable(ctx, func() error { return alone("") })
+		if err != nil {
+			return err
+		}
+		err = alone("no fsync")
 		if err != nil || client("pg_recvlogical") == "" {
 			return err
 		}
-		ours, theirs, err = h.alternate(with, func() (float64, error) { return db.beside(ctx, program, seconds) })
+		ours, theirs, err := h.alternate(with, func() (float64, error) { return db.beside(ctx, program, seconds) })
 		results = append(results, result{
 			what: "client", unit: "tx/s", ours: ours, theirs: theirs, with: "pg_recvlogical on the same slot", aim: "stated",
 		})
 		return err
 	})
 	return results, err
+}
+
+// durable has the server wait for its disk while do runs.
+func (db *database) durable(ctx context.Context, do func() error) (err error) {
+	if err := db.exec(ctx, "ALTER SYSTEM SET fsync = on", "ALTER SYSTEM SET full_page_writes = on", "SELECT pg_reload_conf()"); err != nil {
+		return err
+	}
+	defer func() {
+		err = errors.Join(err, db.exec(context.WithoutCancel(ctx), "ALTER SYSTEM RESET ALL", "SELECT pg_reload_conf()"))
+	}()
+	err = until(ctx, "Postgres syncs", 5*time.Millisecond, func() (on bool, err error) {
+		err = db.pool.QueryRow(ctx, "SELECT current_setting('fsync')::bool AND current_setting('full_page_writes')::bool").Scan(&on)
+		return on, err
+	})
+	if err != nil {
+		return err
+	}
+	return do()
 }
 
 // beside runs pgbench while Postgres's own client drains the slot that the
