@@ -63,11 +63,12 @@ func writers(ctx context.Context, h *house) (results []result, err error) {
 		alone := func(what string) error {
 			walsender, own = nil, nil
 			ours, theirs, err := h.alternate(with, without)
-			r := result{what: what, unit: "tx/s", ours: ours, theirs: theirs, with: "no daemon, and no slot", aim: "about 1"}
 			if len(walsender) > 0 {
-				r.notes = []string{fmt.Sprintf("the walsender took %.1f %% of one core, the daemon %.1f %% (medians)", median(walsender), median(own))}
+				results = append(results, result{
+					what: what, unit: "tx/s", ours: ours, theirs: theirs, with: "no daemon, and no slot", aim: "about 1",
+					notes: []string{fmt.Sprintf("the walsender took %.1f %% of one core, the daemon %.1f %% (medians)", median(walsender), median(own))},
+				})
 			}
-			results = append(results, r)
 			return err
 		}
 		err := db.durable(ctx, func() error { return alone("") })
@@ -80,7 +81,7 @@ func writers(ctx context.Context, h *house) (results []result, err error) {
 		}
 		ours, theirs, err := h.alternate(with, func() (float64, error) { return db.beside(ctx, program, seconds) })
 		results = append(results, result{
-			what: "client", unit: "tx/s", ours: ours, theirs: theirs, with: "pg_recvlogical on the same slot", aim: "stated",
+			what: "client", unit: "tx/s", ours: ours, theirs: theirs, with: "pg_recvlogical on the same slot, no fsync", aim: "stated",
 		})
 		return err
 	})
@@ -89,20 +90,24 @@ func writers(ctx context.Context, h *house) (results []result, err error) {
 
 // durable has the server wait for its disk while do runs.
 func (db *database) durable(ctx context.Context, do func() error) (err error) {
-	if err := db.exec(ctx, "ALTER SYSTEM SET fsync = on", "ALTER SYSTEM SET full_page_writes = on", "SELECT pg_reload_conf()"); err != nil {
-		return err
-	}
-	defer func() {
-		err = errors.Join(err, db.exec(context.WithoutCancel(ctx), "ALTER SYSTEM RESET ALL", "SELECT pg_reload_conf()"))
-	}()
-	err = until(ctx, "Postgres syncs", 5*time.Millisecond, func() (on bool, err error) {
-		err = db.pool.QueryRow(ctx, "SELECT current_setting('fsync')::bool AND current_setting('full_page_writes')::bool").Scan(&on)
-		return on, err
-	})
-	if err != nil {
+	defer func() { err = errors.Join(err, db.sync(context.WithoutCancel(ctx), false)) }()
+	if err := db.sync(ctx, true); err != nil {
 		return err
 	}
 	return do()
+}
+
+// sync turns fsync and what goes with it on or off, and returns once that is
+// in force: Postgres reads its configuration when it comes to it.
+func (db *database) sync(ctx context.Context, on bool) error {
+	err := db.exec(ctx, fmt.Sprintf("ALTER SYSTEM SET fsync = %t", on), fmt.Sprintf("ALTER SYSTEM SET full_page_writes = %t", on), "SELECT pg_reload_conf()")
+	if err != nil {
+		return err
+	}
+	return until(ctx, fmt.Sprintf("fsync is %t", on), 5*time.Millisecond, func() (is bool, err error) {
+		err = db.pool.QueryRow(ctx, "SELECT current_setting('fsync')::bool = $1 AND current_setting('full_page_writes')::bool = $1", on).Scan(&is)
+		return is, err
+	})
 }
 
 // beside runs pgbench while Postgres's own client drains the slot that the
