@@ -36,6 +36,7 @@ type Renderer interface {
 type reader struct {
 	rules    Rules
 	cache    Cache
+	asked    *exchanges
 	renderer Renderer
 	metrics  *Metrics
 	log      *slog.Logger
@@ -53,6 +54,7 @@ func newReader(c Config) *reader {
 	return &reader{
 		rules:         c.Rules,
 		cache:         c.Cache,
+		asked:         newExchanges(c.Cache, c.CacheTimeout),
 		renderer:      c.Renderer,
 		metrics:       c.Metrics,
 		log:           c.Log,
@@ -153,9 +155,7 @@ func (rd *reader) render(ctx context.Context, key viewlet.Key) (viewlet.Fragment
 // get asks the cache, and reports whether the fragment is there and whether the
 // cache answered at all.
 func (rd *reader) get(ctx context.Context, key viewlet.Key) (f viewlet.Fragment, found, reachable bool) {
-	short, cancel := context.WithTimeout(ctx, rd.cacheTimeout)
-	defer cancel()
-	body, found, err := rd.cache.Get(short, key)
+	body, found, err := rd.asked.get(ctx, key)
 	if err != nil {
 		if !errors.Is(ctx.Err(), context.Canceled) { // else the visitor has left
 			rd.uncached.log(rd.log, slog.LevelWarn, "cache cannot be read, serving without it", "key", key, "err", err)

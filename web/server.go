@@ -28,8 +28,9 @@ type Config struct {
 	// RenderTimeout bounds what a visitor waits for the validation, and again
 	// for the rendering, of a fragment that is not in the cache; 10 s by default.
 	RenderTimeout time.Duration
-	// CacheTimeout bounds one call of the cache; 1 s by default. After it the
-	// visitor is served without the cache.
+	// CacheTimeout bounds one call of the cache; 1 s by default. A visitor who
+	// got no answer is served without the cache. Who comes while another one's
+	// call is under way waits for that one's end, too.
 	CacheTimeout time.Duration
 	// WaitTimeout bounds POST /refresh?wait=1; 60 s by default.
 	WaitTimeout time.Duration
@@ -129,7 +130,9 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	if err := srv.Shutdown(grace); err != nil {
 		return errors.Join(fmt.Errorf("stop serving HTTP on %s: %w", ln.Addr(), err), srv.Close())
 	}
-	s.reader.flights.Wait() // what is rendered for visitors who have left
+	// What is rendered, and asked, for visitors who have left.
+	s.reader.flights.Wait()
+	s.reader.asked.underway.Wait()
 	return nil
 }
 
