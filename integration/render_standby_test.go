@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cdc-viewlet/cdc-viewlet/sandbox"
 )
@@ -152,6 +154,86 @@ func TestRenderFromStandby(t *testing.T) {
 	if said := p.stderr.String(); strings.Contains(said, "was not as Postgres renders it") {
 		t.Errorf("what is rendered from a standby is taken for wrong:\n%s", said)
 	}
+}
+
+// What one lane has seen on the primary is no word about the standby, which comes
+// in meanwhile and lacks it: another lane's render there waits for it.
+func TestStandbyLacksWhatThePrimaryShowed(t *testing.T) {
+	t.Parallel()
+	s := smallSite(t, startOwnPostgres(t, sandbox.PostgresConfig{}))
+	writeFiles(t, s.dir, map[string]string{
+		"rules/own.hcl": fmt.Sprintf("postgres {\n  slot = %q\n  publication = %q\n  render_lag = \"60s\"\n}\n", s.db.slot, s.db.publication),
+		"rules/rules.hcl": strings.Replace(smallRules, "refresh = v(id)", "refresh = [v(id), gated(id)]", 1) + `
+			viewlet "gated" {
+			  params   = ["id"]
+			  query    = "SELECT n, pg_advisory_xact_lock_shared(42)::text AS gate FROM t WHERE id = @id"
+			  template = "v.txt"
+			  all      = "SELECT id FROM t"
+			}`,
+	})
+	standby := standbyOf(t, s.db)
+	var err error
+	if standby.pool, err = pgxpool.New(t.Context(), standby.url); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(standby.pool.Close)
+	p := s.run(t, "--render-url", standby.url)
+	p.says(t, takenIn)
+
+	// It is looked at anew, and not taken in while it is behind.
+	psql(t, standby, "SELECT pg_wal_replay_pause()")
+	eventually(t, "the standby pauses", func() bool { return ask[bool](t, standby, "SELECT pg_get_wal_replay_pause_state() = 'paused'") })
+	mark(t, s.db)
+	psql(t, standby, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'cdc-viewlet'")
+	p.says(t, takenOut)
+	eventually(t, "the standby is looked at again", func() bool {
+		return ask[bool](t, standby, `SELECT EXISTS (SELECT FROM pg_stat_activity
+			WHERE application_name = 'cdc-viewlet' AND query LIKE '%pg_last_wal_replay_lsn%')`)
+	})
+
+	// The gate holds up a lane, and it is told of a change that the other one shows.
+	gate, err := s.db.pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer gate.Release()
+	if _, err := gate.Exec(t.Context(), "SELECT pg_advisory_lock(42)"); err != nil {
+		t.Fatal(err)
+	}
+	psql(t, s.db, "UPDATE t SET n = 'first' WHERE id = 1")
+	s.awaits(t, "v:1", "one first")
+	eventually(t, "a render waits at the gate", func() bool {
+		return ask[bool](t, s.db, "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)")
+	})
+
+	// The standby gets no more than it is waited for, and is taken in without the change.
+	now := ask[string](t, s.db, "SELECT pg_current_wal_insert_lsn()::text")
+	eventually(t, "the standby has received "+now, func() bool {
+		return ask[bool](t, standby, "SELECT pg_last_wal_receive_lsn() >= $1::text::pg_lsn", now)
+	})
+	source := ask[string](t, standby, "SELECT current_setting('primary_conninfo')")
+	psql(t, standby, "ALTER SYSTEM SET primary_conninfo = ''")
+	psql(t, standby, "SELECT pg_reload_conf()")
+	psql(t, s.db, "SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE application_name <> 'cdc-viewlet'")
+	eventually(t, "the standby is cut off", func() bool {
+		return !ask[bool](t, standby, "SELECT EXISTS (SELECT FROM pg_stat_wal_receiver)")
+	})
+	psql(t, s.db, "UPDATE t SET n = 'second' WHERE id = 1")
+	s.awaits(t, "v:1", "one second")
+	psql(t, standby, "SELECT pg_wal_replay_resume()")
+	eventually(t, "the standby is taken in again", func() bool { return strings.Count(p.stderr.String(), takenIn) == 2 })
+	if _, err := gate.Exec(t.Context(), "SELECT pg_advisory_unlock(42)"); err != nil {
+		t.Fatal(err)
+	}
+	// Who takes what the standby has now is done at once. Who waits for the rest
+	// is given a while for it, and then the standby gets it.
+	lsn := mark(t, s.db)
+	_ = poll(t.Context(), 3*time.Second, func() bool { return confirmed(t, s.db) >= lsn })
+	psql(t, standby, "ALTER SYSTEM SET primary_conninfo = '"+strings.ReplaceAll(source, "'", "''")+"'")
+	psql(t, standby, "SELECT pg_reload_conf()")
+	quiet(t, s.db)
+	newOracle(t, s.db, s.rules()).agree(t, s.redis)
+	p.stop(t)
 }
 
 // The first rendering of all fragments is done by the standby too.

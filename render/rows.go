@@ -101,6 +101,9 @@ func (ch *chunk) run(ctx context.Context, st *statement, params [][]byte, keys i
 		f = &found{keys: make([]keyRows, keys)}
 		return from.runAt(ctx, st, params, &at, each)
 	})
+	if ch.r.db.standby != nil {
+		at.sees = nil // the next query may be the standby's, which may see less
+	}
 	if len(params) == 0 { // then one result is that of every key
 		for i := range f.keys {
 			f.keys[i].rows = f.keys[0].rows

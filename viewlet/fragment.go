@@ -36,8 +36,9 @@ type Fragment struct {
 	// LSN was read before the snapshot that the Body was rendered in: every
 	// commit that was visible at LSN is in it.
 	LSN LSN
-	// Seen saw no more than the query that the Body was rendered from; nil when
-	// that is not known, as on a standby. Fragments of one query share it.
+	// Seen saw no more than the query that the Body was rendered from, and than
+	// any query that starts from now on; nil when that is not known, as when a
+	// standby may serve the next one. Fragments of one query share it.
 	Seen *Snapshot
 	// Err is this fragment's own fault, such as a template that divides by
 	// zero. What is in the cache stays.

@@ -112,7 +112,7 @@ func (p *Pipeline) deliver() {
 		xid:       in.tx.XID,
 		committed: in.tx.Committed,
 	}
-	p.visible.expect(in.tx)
+	p.visible.expect(awaited{xid: in.tx.XID, commit: in.tx.FinalLSN, flushed: in.tx.FinalLSN + 1})
 	for len(rest) > 0 {
 		n := 1
 		for n < len(rest) && rest[n].Viewlet == rest[0].Viewlet {

@@ -2,6 +2,7 @@ package viewlet
 
 import (
 	"log/slog"
+	"math"
 	"testing"
 	"time"
 )
@@ -61,7 +62,7 @@ func BenchmarkCoalesce(b *testing.B) {
 		if err := transaction(); err != nil {
 			b.Fatal(err)
 		}
-		p.visible.settle(Snapshot{Xmin: 1 << 40, Xmax: 1 << 40})
+		p.visible.settle(Snapshot{Xmin: 1 << 40, Xmax: 1 << 40, LSN: math.MaxUint64})
 	}
 	b.ReportMetric(float64(10*b.N)/b.Elapsed().Seconds(), "changes/s")
 }

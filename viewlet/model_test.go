@@ -30,9 +30,12 @@ type world struct {
 
 	txs     []modelTx
 	insert  LSN                    // WAL insert position
+	flushed LSN                    // what of it is on disk, and so streamed and replayed
+	standby bool                   // some queries are a standby's
+	floor   LSN                    // nothing older than this is read from it
 	rows    map[Key]int            // committed: the number of the last transaction
 	visible map[Key]int            // what a new snapshot sees
-	more    chan struct{}          // closed at the next transaction
+	more    chan struct{}          // closed when more is flushed
 	stored  map[Key]int            // the store
 	guard   map[Key]LSN            // beside it
 	owed    map[string]bool        // viewlets noted as broken or never rendered whole
@@ -61,11 +64,12 @@ const modelKeys = 12
 
 func newWorld(seed uint64) *world {
 	w := &world{
-		rnd: rand.New(rand.NewPCG(seed, 0)), faults: true, insert: 1000, reached: 1000, slot: 1000,
+		rnd: rand.New(rand.NewPCG(seed, 0)), faults: true, insert: 1000, flushed: 1000, reached: 1000, slot: 1000,
 		rows: map[Key]int{}, visible: map[Key]int{}, stored: map[Key]int{}, guard: map[Key]LSN{},
 		owed: map[string]bool{}, broken: map[string]bool{}, busy: map[Key]bool{},
 		poison: map[Key]bool{}, failed: map[Key]bool{}, more: make(chan struct{}),
 	}
+	w.standby = w.rnd.IntN(2) == 0
 	for _, v := range modelViewlets {
 		w.owed[v] = true
 		for i := range modelKeys {
@@ -92,7 +96,8 @@ func (w *world) never(format string, args ...any) {
 	w.wrong = append(w.wrong, fmt.Sprintf(format, args...))
 }
 
-// commit writes one random transaction. It is visible some time later.
+// commit writes one random transaction. It is visible some time later; or it
+// does not wait for the disk, and is flushed some time later.
 func (w *world) commit() {
 	w.mu.Lock()
 	n := len(w.txs) + 1
@@ -121,18 +126,30 @@ func (w *world) commit() {
 	}
 	w.insert = tx.end
 	w.txs = append(w.txs, tx)
-	close(w.more)
-	w.more = make(chan struct{})
 	delay := time.Duration(w.rnd.Int64N(int64(20 * time.Millisecond)))
-	if w.rnd.IntN(3) > 0 {
-		delay = 0
-	}
+	kind := w.rnd.IntN(6)
 	w.mu.Unlock()
-	if delay > 0 {
+	switch kind {
+	case 0, 1:
+		w.flush(tx.end)
 		go func() { time.Sleep(delay); w.show(n) }()
-		return
+	case 2:
+		w.show(n)
+		go func() { time.Sleep(delay); w.flush(tx.end) }()
+	default:
+		w.flush(tx.end)
+		w.show(n)
 	}
-	w.show(n)
+}
+
+func (w *world) flush(end LSN) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if end > w.flushed {
+		w.flushed = end
+		close(w.more)
+		w.more = make(chan struct{})
+	}
 }
 
 func (w *world) show(n int) {
@@ -164,10 +181,10 @@ func (w *world) Run(ctx context.Context, sink Sink) error {
 		w.mu.Lock()
 		more := w.more
 		var tx *modelTx
-		if next < len(w.txs) {
+		end := w.flushed
+		if next < len(w.txs) && w.txs[next].end <= end {
 			tx = new(w.txs[next])
 		}
-		end := w.insert
 		w.mu.Unlock()
 		if tx == nil {
 			sink.Idle(end)
@@ -237,12 +254,15 @@ func (w *world) Snapshot(ctx context.Context) (Snapshot, error) {
 		return Snapshot{}, errors.New("too many clients already")
 	}
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.snapshot(), nil
+	snap := w.snapshot()
+	w.floor = max(w.floor, snap.LSN)
+	w.mu.Unlock()
+	time.Sleep(w.between(0, time.Millisecond))
+	return snap, nil
 }
 
 func (w *world) snapshot() Snapshot {
-	s := Snapshot{Xmin: 1, Xmax: 1, LSN: w.insert}
+	s := Snapshot{Xmin: 1, Xmax: 1, LSN: w.flushed}
 	for _, tx := range w.txs {
 		if tx.seen {
 			s.Xmax = uint64(tx.number) + 1
@@ -295,13 +315,23 @@ func (w *world) Render(ctx context.Context, viewlet string, keys []Key) ([]Fragm
 		return nil, err
 	}
 	w.mu.Lock()
-	seen := w.snapshot()
+	snap := w.snapshot()
+	at, seen, shown := snap.LSN, &snap, w.shown
+	if w.standby { // who knows where the next one goes
+		seen = nil
+	}
+	if w.standby && w.rnd.IntN(2) == 0 {
+		at, shown = w.floor, w.replayed
+		if w.rnd.IntN(2) == 0 {
+			at += LSN(w.rnd.Uint64N(uint64(w.flushed-w.floor) + 1))
+		}
+	}
 	w.mu.Unlock()
 	time.Sleep(w.between(0, 2*time.Millisecond))
 	w.mu.Lock()
 	fragments := make([]Fragment, len(keys))
 	for i, k := range keys {
-		fragments[i] = Fragment{Key: k, Body: strconv.AppendInt(nil, int64(w.visible[k]), 10), LSN: seen.LSN, Seen: &seen}
+		fragments[i] = Fragment{Key: k, Body: strconv.AppendInt(nil, int64(shown(k, at)), 10), LSN: at, Seen: seen}
 		if w.poison[k] {
 			fragments[i].Err = errors.New("division by zero")
 		}
@@ -312,6 +342,19 @@ func (w *world) Render(ctx context.Context, viewlet string, keys []Key) ([]Fragm
 		return nil, errors.New("server closed the connection")
 	}
 	return fragments, ctx.Err()
+}
+
+// shown is what the primary has of a key, and replayed what a standby has that has
+// come no further than it says.
+func (w *world) shown(k Key, _ LSN) int { return w.visible[k] }
+
+func (w *world) replayed(k Key, at LSN) int {
+	for _, tx := range slices.Backward(w.txs) {
+		if tx.end <= at && slices.Contains(tx.keys, k) {
+			return tx.number
+		}
+	}
+	return 0
 }
 
 func (w *world) Store(ctx context.Context, viewlet string, fragments []Fragment, pass *Pass) error {

@@ -350,7 +350,7 @@ func (p *Pipeline) poke() {
 // for by Refresh waits for them.
 func (p *Pipeline) Expect(xids []uint32) {
 	for _, xid := range xids {
-		p.visible.expect(Tx{XID: xid, FinalLSN: p.cfg.Start})
+		p.visible.expect(awaited{xid: xid, commit: p.cfg.Start}) // flushed before that
 	}
 }
 

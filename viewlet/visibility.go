@@ -73,12 +73,23 @@ type visibility struct {
 	wake    chan struct{}
 
 	mu       sync.Mutex
-	expected []Tx      // delivered and not known to be visible, in commit order
+	expected []awaited // not known to be visible, in commit order
 	latest   LSN       // of all that were ever expected
 	wanted   LSN       // the latest that a pass waits for
 	last     *Snapshot // of the last look; nil: there was none
 	// seen rises to a commit's FinalLSN when it and all before it are visible.
 	seen watermark
+}
+
+// awaited is a transaction that is about to be visible.
+type awaited struct {
+	xid    uint32
+	commit LSN // its FinalLSN
+	// flushed is how far the WAL is once its commit is in it. One that does not
+	// wait for the disk is seen before that, but on no standby.
+	//
+	// https://www.postgresql.org/docs/current/wal-async-commit.html
+	flushed LSN
 }
 
 // expectedMax is how many transactions are gathered before a look is taken
@@ -91,16 +102,16 @@ func (v *visibility) init(render Renderer, backoff func() func() time.Duration, 
 }
 
 // expect notes that a transaction's refreshes are about to be delivered.
-func (v *visibility) expect(tx Tx) {
-	if tx.XID == 0 {
+func (v *visibility) expect(tx awaited) {
+	if tx.xid == 0 {
 		return
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if n := len(v.expected); n > 0 && v.expected[n-1].XID == tx.XID {
+	if n := len(v.expected); n > 0 && v.expected[n-1].xid == tx.xid {
 		return // a further piece of it
 	}
-	v.expected, v.latest = append(v.expected, tx), max(v.latest, tx.FinalLSN)
+	v.expected, v.latest = append(v.expected, tx), max(v.latest, tx.commit)
 	if len(v.expected) >= expectedMax {
 		v.poke()
 	}
@@ -130,11 +141,11 @@ func (v *visibility) snapshot() *Snapshot {
 func (v *visibility) want(commit LSN) LSN {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	n, _ := slices.BinarySearchFunc(v.expected, commit+1, func(tx Tx, lsn LSN) int { return cmp.Compare(tx.FinalLSN, lsn) })
+	n, _ := slices.BinarySearchFunc(v.expected, commit+1, func(tx awaited, lsn LSN) int { return cmp.Compare(tx.commit, lsn) })
 	if n == 0 {
 		return 0
 	}
-	last := v.expected[n-1].FinalLSN
+	last := v.expected[n-1].commit
 	v.wanted = max(v.wanted, last)
 	return last
 }
@@ -146,13 +157,13 @@ func (v *visibility) unseen(commit LSN, most int) []uint32 {
 	defer v.mu.Unlock()
 	var xids []uint32
 	for _, tx := range v.expected {
-		if tx.FinalLSN > commit {
+		if tx.commit > commit {
 			break
 		}
 		if len(xids) == most {
 			return nil
 		}
-		xids = append(xids, tx.XID)
+		xids = append(xids, tx.xid)
 	}
 	return xids
 }
@@ -198,20 +209,21 @@ func (v *visibility) watch(ctx context.Context) {
 	}
 }
 
-// settle forgets the transactions that the snapshot sees, and reports whether
-// all that is wanted is visible.
+// settle forgets the transactions that the snapshot sees, and that a standby
+// shows which has replayed as much; and reports whether all that is wanted is
+// visible.
 func (v *visibility) settle(snap Snapshot) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.last == nil || v.last.LSN <= snap.LSN {
 		v.last = &snap
 	}
-	v.expected = slices.DeleteFunc(v.expected, func(tx Tx) bool { return snap.Sees(tx.XID) })
+	v.expected = slices.DeleteFunc(v.expected, func(tx awaited) bool { return tx.flushed <= snap.LSN && snap.Sees(tx.xid) })
 	if len(v.expected) == 0 {
 		v.seen.raise(v.latest)
 		return true
 	}
-	first := v.expected[0].FinalLSN
+	first := v.expected[0].commit
 	v.seen.raise(first - 1)
 	return first > v.wanted
 }
