@@ -38,6 +38,8 @@ type Config struct {
 	Log *slog.Logger
 }
 
+const defaultGuardTTL = 10 * time.Minute
+
 // Cache is the fragments in one Redis, or Redis Cluster. All its methods may be called from
 // many goroutines, block for no longer than Config.Timeout for each exchange
 // with Redis, and may be called again after an error. An error of Redis or of
@@ -53,9 +55,11 @@ type Cache struct {
 	replicas int // that must have what SaveLSN notes
 	perCall  int // the most fragments in one script call
 	failed   failedSet
+	guards   guards
+	doubt    *doubt
 	sweeps   sweeps
 	holder   atomic.Pointer[holder] // as which we took the State; nil: we did not
-	scripts  struct{ store, keep, mend, state, fail *redis.Script }
+	scripts  struct{ store, keep, mend, guard, state, fail *redis.Script }
 }
 
 // Open connects to Redis and reads which fragments are failed. It writes
@@ -72,11 +76,14 @@ func Open(ctx context.Context, cfg Config) (*Cache, error) {
 	at.ReadTimeout = cmp.Or(at.ReadTimeout, timeout)
 	at.WriteTimeout = cmp.Or(at.WriteTimeout, timeout)
 	redis.SetLogger(debugLog{cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))})
-	return connect(ctx, at.client(), at.String(), cfg)
+	cfg.GuardTTL = cmp.Or(cfg.GuardTTL, defaultGuardTTL)
+	d := &doubt{}
+	at.Dialer = d.doubting(redis.NewDialer(at.Options), cfg.GuardTTL)
+	return connect(ctx, at.client(), at.String(), d, cfg)
 }
 
 // connect makes a Cache of any kind of client, which it closes on error.
-func connect(ctx context.Context, rdb redis.UniversalClient, addr string, cfg Config) (*Cache, error) {
+func connect(ctx context.Context, rdb redis.UniversalClient, addr string, d *doubt, cfg Config) (*Cache, error) {
 	_, cluster := rdb.(*redis.ClusterClient)
 	c := &Cache{
 		rdb:     rdb,
@@ -84,7 +91,8 @@ func connect(ctx context.Context, rdb redis.UniversalClient, addr string, cfg Co
 		names:   names{cmp.Or(cfg.Prefix, "viewlet:")},
 		tls:     strings.HasPrefix(cfg.URL, "rediss"),
 		cluster: cluster,
-		guard:   cmp.Or(cfg.GuardTTL, 10*time.Minute),
+		guard:   cmp.Or(cfg.GuardTTL, defaultGuardTTL),
+		doubt:   d,
 		timeout: cmp.Or(cfg.Timeout, 10*time.Second),
 		perCall: 100,
 
@@ -93,6 +101,7 @@ func connect(ctx context.Context, rdb redis.UniversalClient, addr string, cfg Co
 	c.scripts.store = redis.NewScript(storeLua)
 	c.scripts.keep = redis.NewScript(keepLua)
 	c.scripts.mend = redis.NewScript(mendLua)
+	c.scripts.guard = redis.NewScript(guardLua)
 	c.scripts.state = redis.NewScript(stateLua)
 	c.scripts.fail = redis.NewScript(failLua)
 	err := c.names.check(cluster)
@@ -137,7 +146,7 @@ func (c *Cache) Get(ctx context.Context, k viewlet.Key) ([]byte, bool, error) {
 // scripts: it deletes a fragment that does not exist.
 func (c *Cache) Ping(ctx context.Context) error {
 	probe := []viewlet.Fragment{{Key: viewlet.Key{Viewlet: "@probe"}}}
-	err := c.write(ctx, probe, make([]Outcome, 1), always, Options{})
+	err := c.write(ctx, probe, make([]Outcome, 1), older, Options{})
 	if err == nil {
 		err = c.unlink(ctx, []string{c.names.guard(probe[0].Key)})
 	}

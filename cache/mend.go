@@ -16,7 +16,8 @@ var mendLua string
 
 // Mend writes each fresh fragment, or with a nil Body deletes it, if Redis still
 // holds what Held gave: whatever was stored since is at least as new. So the
-// fragment must have been rendered after that. It announces what it changes.
+// fragment must have been rendered after that, and after its Guard was given. It
+// announces what it changes.
 //
 // The outcomes, in the fragments' order, are Written, Deleted, Absent or
 // Refused. No fragment has an Err; o.Requested means nothing here.
@@ -55,8 +56,12 @@ func (c *Cache) mendCall(i int, held viewlet.Fragment, f *viewlet.Fragment, ttl 
 	if f.Body == nil {
 		verb = "del"
 	}
-	return &call{script: c.scripts.mend, at: []int{i}, keys: []string{key, guard}, args: []any{
-		c.guard.Milliseconds(), wholeMilliseconds(ttl), c.names.channel(), seen, sumOf(held),
+	keys, token := []string{key, guard}, ""
+	if !c.cluster && f.Guard != "" {
+		keys, token = append(keys, c.names.watch(f.Key.Viewlet)), f.Guard
+	}
+	return &call{script: c.scripts.mend, at: []int{i}, keys: keys, args: []any{
+		c.guard.Milliseconds(), wholeMilliseconds(ttl), c.names.channel(), seen, sumOf(held), token,
 		comparable16(f.LSN), verb, f.Body, news,
 	}}, nil
 }

@@ -1,14 +1,15 @@
 -- Writes or deletes a fragment that is still as somebody saw it.
 --
--- KEYS: its key, its guard.
+-- KEYS: its key, its guard; the watch of its viewlet, if it has a token.
 -- ARGV: the guard's life in ms, the fragment's TTL in ms (0: for ever), the
 --       channel; what was seen: the guard, and of the body the SHA-1, "none" or
---       "other"; then the new LSN, "set" or "del", the body, the announcement.
+--       "other"; the token of the watch, or nothing; then the new LSN, "set" or
+--       "del", the body, the announcement.
 -- The reply is a letter: see Outcome.
 
 local key, guard = KEYS[1], KEYS[2]
 local life, ttl, channel, seen, sum = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local lsn, verb, body, news = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local token, lsn, verb, body, news = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 
 local function sum_of(key)
   local now = redis.pcall('GET', key)
@@ -24,6 +25,10 @@ local function sum_of(key)
   return 'other'
 end
 
+-- Who has written it since then has left a guard only if the watch was there.
+if token ~= '' and redis.call('GET', KEYS[3]) ~= token then
+  return 'r'
+end
 -- A guard that has gone is of a write long before.
 local now = redis.call('GET', guard)
 if now and (now ~= seen or lsn < now) or sum_of(key) ~= sum then

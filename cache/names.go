@@ -21,6 +21,9 @@ func (n names) guard(k viewlet.Key) string {
 	return n.prefix + "@lsn:{" + n.prefix + k.Viewlet + k.Args + "}"
 }
 
+// watch says that somebody beside the daemon may write the viewlet's fragments.
+func (n names) watch(viewlet string) string { return n.prefix + "@watch:" + viewlet }
+
 // wait is a key of no meaning, of which there is one for every slot.
 func (n names) wait(i int) string { return fmt.Sprintf("%s@wait:{%d}", n.prefix, i) }
 

@@ -16,7 +16,8 @@ const scriptBytes = 512 << 10
 // call runs a script once, on the fragments that at indexes.
 type call struct {
 	script  *redis.Script
-	viewlet string // whose fragments they are; empty: of any
+	viewlet string // whose fragments they are
+	token   string // what all have as their Guard
 	at      []int
 	size    int
 	keys    []string
@@ -25,20 +26,21 @@ type call struct {
 }
 
 // group divides the fragments that indexes names among calls: as many as fit
-// into each, but in a cluster only those of one slot.
-func (c *Cache) group(indexes []int, about func(i int) (k viewlet.Key, size int)) []*call {
+// into each, of one viewlet and one Guard, and in a cluster of one slot.
+func (c *Cache) group(indexes []int, about func(i int) (k viewlet.Key, token string, size int)) []*call {
+	type kind struct{ viewlet, token, slot string }
 	var calls []*call
-	open := make(map[string]*call)
+	open := make(map[kind]*call)
 	for _, i := range indexes {
-		k, size := about(i)
-		slot := ""
+		k, token, size := about(i)
+		of := kind{viewlet: k.Viewlet, token: token}
 		if c.cluster {
-			slot = hashTag(c.names.fragment(k))
+			of.slot = hashTag(c.names.fragment(k))
 		}
-		into := open[slot]
+		into := open[of]
 		if into == nil || len(into.at) == c.perCall || into.size+size > scriptBytes {
-			into = &call{}
-			open[slot] = into
+			into = &call{viewlet: of.viewlet, token: of.token}
+			open[of] = into
 			calls = append(calls, into)
 		}
 		into.at, into.size = append(into.at, i), into.size+size

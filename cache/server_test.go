@@ -171,11 +171,18 @@ func store(t testing.TB, c *Cache, f viewlet.Fragment, o Options) Outcome {
 
 func fill(t testing.TB, c *Cache, f viewlet.Fragment) bool {
 	t.Helper()
+	f.Guard = guard(t, c, f.Key.Viewlet)
 	stored, err := c.Fill(t.Context(), f, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return stored
+}
+
+// guard gives a Guard, for renders that need no look.
+func guard(t testing.TB, c *Cache, viewlet string) string {
+	t.Helper()
+	return must(c.Guard(t.Context(), viewlet, func(context.Context) error { return nil }))(t)
 }
 
 // get gives the fragment's body, "-" for none.

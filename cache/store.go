@@ -63,28 +63,41 @@ type Options struct {
 	// Held writes only as long as we have the State that we took: ErrTaken or
 	// ErrEmpty, and nothing is written, if not. A guard lets in whoever hung for
 	// longer than its life; this does not. In a Cluster it means nothing: the
-	// State is in another slot.
+	// State is in another slot. Fragments without it need a Guard, unless nobody
+	// else writes them.
 	Held bool
+	// Remember leaves guards in any case: Stale counts by them.
+	Remember bool
 }
 
 // rule says when a fragment is written; the words are store.lua's.
 type rule string
 
 const (
-	always    rule = "always"    // unless it is older
+	older     rule = "older"     // unless it is older
 	requested rule = "requested" // and only if it is there
 	newer     rule = "newer"     // and not when it is just as old
 )
 
+// guarding says when a write leaves guards: one of these, or when the watch has
+// this token, without which nothing is written.
+type guarding string
+
+const (
+	always guarding = "always"
+	asked  guarding = "asked" // when somebody has asked for a Guard
+)
+
 // Store writes each fragment, or with a nil Body deletes it, unless a newer
 // one was stored within the GuardTTL, and announces those that changed. The
-// outcomes are in the fragments' order. Each key comes once.
+// outcomes are in the fragments' order. Each key comes once. ErrUnguarded: what
+// they have as their Guard does not hold any more.
 //
 // On an error some of the fragments may be stored: render and store them all
 // again. What is stored already comes out Equal then, or Absent.
 func (c *Cache) Store(ctx context.Context, fragments []viewlet.Fragment, o Options) ([]Outcome, error) {
 	outcomes := make([]Outcome, len(fragments))
-	how := always
+	how := older
 	if o.Requested {
 		how = requested
 	}
@@ -103,13 +116,16 @@ func (c *Cache) Store(ctx context.Context, fragments []viewlet.Fragment, o Optio
 // Fill stores what a reader missed, and tells whether it did: not if the cache
 // has met anything as new, for the reader's snapshot may be the older one.
 // A fragment without a Body, or with an Err, leaves no trace: readers can ask
-// for any number of those. o.Requested means nothing here.
+// for any number of those. One without a Guard, or whose Guard does not hold any
+// more, is not stored either. o.Requested means nothing here.
 func (c *Cache) Fill(ctx context.Context, f viewlet.Fragment, o Options) (stored bool, err error) {
-	if f.Body == nil || f.Err != nil {
+	if f.Body == nil || f.Err != nil || f.Guard == "" {
 		return false, nil
 	}
 	one, outcomes := []viewlet.Fragment{f}, make([]Outcome, 1)
-	if err := c.write(ctx, one, outcomes, newer, o); err != nil {
+	if err := c.write(ctx, one, outcomes, newer, o); errors.Is(err, ErrUnguarded) {
+		return false, nil
+	} else if err != nil {
 		return false, fmt.Errorf("fill %s: %w", f.Key, err)
 	}
 	if err := c.mended(ctx, one, outcomes); err != nil {
@@ -151,7 +167,7 @@ func (c *Cache) write(ctx context.Context, fragments []viewlet.Fragment, outcome
 	fails := c.failCalls(fragments, note)
 	c.noteFailed(fails, fragments)
 	if err := c.pipeline(ctx, append(stores, fails...)); err != nil {
-		return stateless(err)
+		return c.refusal(err, stores)
 	}
 	c.countFailed(fails)
 	if err := deal(stores, func(i int, letter byte) { outcomes[i] = Outcome(letter) }); err != nil {
@@ -168,15 +184,23 @@ func (c *Cache) write(ctx context.Context, fragments []viewlet.Fragment, outcome
 // storeCalls makes the script calls for the fragments that at indexes.
 func (c *Cache) storeCalls(fragments []viewlet.Fragment, at []int, how rule, o Options) ([]*call, error) {
 	held := c.holder.Load()
-	calls := c.group(at, func(i int) (viewlet.Key, int) { return fragments[i].Key, len(fragments[i].Body) })
+	calls := c.group(at, func(i int) (viewlet.Key, string, int) {
+		return fragments[i].Key, fragments[i].Guard, len(fragments[i].Body)
+	})
 	for _, call := range calls {
 		call.script = c.scripts.store
-		call.keys = make([]string, 0, 1+2*len(call.at))
-		session := ""
-		if o.Held && held != nil && !c.cluster {
-			session = held.session
+		call.keys = make([]string, 0, 2+2*len(call.at))
+		session, leave := "", always
+		switch {
+		case c.cluster:
+		case o.Held && held != nil:
+			if session = held.session; !o.Remember && !c.doubt.is() {
+				leave = asked
+			}
+		case call.token != "":
+			leave = guarding(call.token)
 		}
-		call.args = append(make([]any, 0, 5+4*len(call.at)), c.guard.Milliseconds(), wholeMilliseconds(o.TTL), string(how), c.names.channel(), session)
+		call.args = append(make([]any, 0, 6+4*len(call.at)), c.guard.Milliseconds(), wholeMilliseconds(o.TTL), string(how), c.names.channel(), session, string(leave))
 		news := make([]byte, 0, 128*len(call.at)) // of all, one behind the other
 		var lsn any                               // most often that of all
 		var of viewlet.LSN
@@ -204,12 +228,16 @@ func (c *Cache) storeCalls(fragments []viewlet.Fragment, at []int, how rule, o O
 		if session != "" {
 			call.keys = append(call.keys, c.names.state())
 		}
+		if leave != always {
+			call.keys = append(call.keys, c.names.watch(call.viewlet))
+		}
 	}
 	return calls, nil
 }
 
-// stateless makes what store.lua says of a State that is not ours our own error.
-func stateless(err error) error {
+// refusal makes what store.lua says of a State that is not ours, or of a watch
+// that is gone, our own error.
+func (c *Cache) refusal(err error, stores []*call) error {
 	var said redis.Error
 	switch errors.As(err, &said); {
 	case said == nil:
@@ -218,6 +246,11 @@ func stateless(err error) error {
 		return ErrTaken
 	case strings.HasPrefix(said.Error(), "GONE "):
 		return ErrEmpty
+	case strings.HasPrefix(said.Error(), "UNGUARDED "):
+		for _, call := range stores {
+			c.unguarded(call.viewlet, call.token)
+		}
+		return ErrUnguarded
 	}
 	return err
 }

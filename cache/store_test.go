@@ -281,6 +281,7 @@ func TestConcurrentWriters(t *testing.T) {
 	c, s := setup(t, Config{})
 	c.perCall = 4
 	const names, rounds, writers = 20, 60, 6
+	token := guard(t, c, "v")
 
 	var mu sync.Mutex
 	last := make(map[string]viewlet.LSN)
@@ -306,6 +307,7 @@ func TestConcurrentWriters(t *testing.T) {
 				case 0:
 					fragments = nil
 					if filled.Body != nil {
+						filled.Guard = token
 						_, err = c.Fill(t.Context(), filled, Options{})
 						fragments = []viewlet.Fragment{filled}
 					}

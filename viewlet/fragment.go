@@ -40,6 +40,9 @@ type Fragment struct {
 	// any query that starts from now on; nil when that is not known, as when a
 	// standby may serve the next one. Fragments of one query share it.
 	Seen *Snapshot
+	// Guard is what the store gave before the Body was rendered, to who is not the
+	// daemon whose store it is; empty else. See cache.Guard.
+	Guard string
 	// Err is this fragment's own fault, such as a template that divides by
 	// zero. What is in the cache stays.
 	Err error

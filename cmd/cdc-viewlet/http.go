@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/cdc-viewlet/cdc-viewlet/cache"
 	"github.com/cdc-viewlet/cdc-viewlet/render"
@@ -57,9 +58,17 @@ func (s served) Validate(ctx context.Context, name string, args []string) (viewl
 	return key, err
 }
 
+// guardTimeout is how long a visitor waits for the cache before a fragment is
+// rendered that is not stored then.
+const guardTimeout = time.Second
+
 // Render is a method of web.Renderer.
 func (s served) Render(ctx context.Context, key viewlet.Key) (viewlet.Fragment, error) {
-	fragments, err := s.d.edition().renderer.Render(ctx, key.Viewlet, []viewlet.Key{key})
+	late := latecomer{s.d.edition().renderer, s.d.db, s.d.cache}
+	short, cancel := context.WithTimeout(ctx, guardTimeout)
+	guard, _ := late.guard(short, key.Viewlet) // without, Fill does not store it
+	cancel()
+	fragments, err := late.renderUnder(ctx, guard, key.Viewlet, []viewlet.Key{key})
 	if err != nil {
 		return viewlet.Fragment{}, err
 	}
@@ -126,7 +135,8 @@ func (s servedCache) Fill(ctx context.Context, f viewlet.Fragment) error {
 	}
 	if v.Requested {
 		again, err := ed.renderer.Render(ctx, v.Name, []viewlet.Key{f.Key})
-		if err == nil && again[0].Err == nil && again[0].Body != nil {
+		if err == nil && again[0].Err == nil && again[0].Body != nil && f.Guard != "" {
+			again[0].Guard = f.Guard
 			_, err = s.d.cache.Store(ctx, again, options)
 		}
 		return err

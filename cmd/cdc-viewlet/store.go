@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,9 @@ type store struct {
 	// vouched is what is noted of each viewlet once all of it was rendered; nil:
 	// this is not the daemon's, and notes nothing.
 	vouched map[string]string
+	// guard is of what was not rendered to be stored, such as what is deleted with
+	// a viewlet that is broken, where this is not the daemon's.
+	guard string
 	// unsettled says that what is rendered whole now is to be so once more.
 	unsettled atomic.Bool
 }
@@ -32,7 +36,12 @@ func (s *store) options(name string) cache.Options {
 
 // Store is a method of viewlet.Store.
 func (s *store) Store(ctx context.Context, name string, fragments []viewlet.Fragment, pass *viewlet.Pass) error {
-	outcomes, err := s.cache.Store(ctx, fragments, s.options(name))
+	for i := range fragments {
+		fragments[i].Guard = cmp.Or(fragments[i].Guard, s.guard)
+	}
+	o := s.options(name)
+	o.Remember = pass.Whole
+	outcomes, err := s.cache.Store(ctx, fragments, o)
 	if err != nil {
 		return forgotten(err)
 	}

@@ -92,7 +92,7 @@ func (a *app) verify(ctx context.Context, args []string, o verifyOptions) error 
 		return err
 	}
 	behind := &behindDaemon{log: a.log, redis: redis, slot: slot, limit: o.wait}
-	return a.verifyNow(ctx, set, truth{r, db}, redis, o, behind.pass, name, key)
+	return a.verifyNow(ctx, set, truth{latecomer{r, db, redis}, o.repair}, redis, o, behind.pass, name, key)
 }
 
 // verified says what is asked for: all, a viewlet, or a fragment.
@@ -174,8 +174,19 @@ func (a *app) toVerify(ctx context.Context, set *rules.Set, t truth, o verifyOpt
 
 // truth is what Postgres shows now, as verify sees it.
 type truth struct {
-	*render.Renderer
-	db *render.Database
+	latecomer
+	// mends says that what differs may be stored. Who may only read leaves no
+	// guard, and sees a fragment that is written to and fro as one that stays.
+	mends bool
+}
+
+// Render is a method of verify.Truth.
+func (t truth) Render(ctx context.Context, name string, keys []viewlet.Key) ([]viewlet.Fragment, error) {
+	guard, err := t.guard(ctx, name)
+	if err != nil && t.mends {
+		return nil, err
+	}
+	return t.renderUnder(ctx, guard, name, keys)
 }
 
 // Visible is a method of verify.Truth.

@@ -34,7 +34,7 @@ func (d *daemon) verifyForEver(ctx context.Context, ed *edition, pipe *viewlet.P
 	}
 	chunk := int(min(200, max(1, float64(d.verifyRate))))
 	pace := rate.NewLimiter(d.verifyRate, chunk)
-	primary := truth{ed.renderer.OnPrimary(), d.db}
+	primary := truth{latecomer{ed.renderer.OnPrimary(), d.db, d.cache}, true}
 	drift := &drift{d: d, ed: ed, pipe: pipe}
 	failing := newBackoff()
 	for ctx.Err() == nil {
