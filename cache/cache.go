@@ -38,8 +38,6 @@ type Config struct {
 	Log *slog.Logger
 }
 
-const defaultGuardTTL = 10 * time.Minute
-
 // Cache is the fragments in one Redis, or Redis Cluster. All its methods may be called from
 // many goroutines, block for no longer than Config.Timeout for each exchange
 // with Redis, and may be called again after an error. An error of Redis or of
@@ -50,16 +48,16 @@ type Cache struct {
 	names    names
 	tls      bool
 	cluster  bool // a script's keys must share a slot
-	guard    time.Duration
+	guardTTL time.Duration
 	timeout  time.Duration
 	replicas int // that must have what SaveLSN notes
 	perCall  int // the most fragments in one script call
 	failed   failedSet
-	guards   guards
+	watches  watches
 	doubt    *doubt
 	sweeps   sweeps
 	holder   atomic.Pointer[holder] // as which we took the State; nil: we did not
-	scripts  struct{ store, keep, mend, guard, state, fail *redis.Script }
+	scripts  struct{ store, keep, mend, watch, state, fail *redis.Script }
 }
 
 // Open connects to Redis and reads which fragments are failed. It writes
@@ -76,9 +74,9 @@ func Open(ctx context.Context, cfg Config) (*Cache, error) {
 	at.ReadTimeout = cmp.Or(at.ReadTimeout, timeout)
 	at.WriteTimeout = cmp.Or(at.WriteTimeout, timeout)
 	redis.SetLogger(debugLog{cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))})
-	cfg.GuardTTL = cmp.Or(cfg.GuardTTL, defaultGuardTTL)
-	d := &doubt{}
-	at.Dialer = d.doubting(redis.NewDialer(at.Options), cfg.GuardTTL)
+	cfg.GuardTTL = cmp.Or(cfg.GuardTTL, 10*time.Minute)
+	d := newDoubt(cfg.GuardTTL)
+	at.Dialer = d.over(redis.NewDialer(at.Options))
 	return connect(ctx, at.client(), at.String(), d, cfg)
 }
 
@@ -91,17 +89,18 @@ func connect(ctx context.Context, rdb redis.UniversalClient, addr string, d *dou
 		names:   names{cmp.Or(cfg.Prefix, "viewlet:")},
 		tls:     strings.HasPrefix(cfg.URL, "rediss"),
 		cluster: cluster,
-		guard:   cmp.Or(cfg.GuardTTL, defaultGuardTTL),
 		doubt:   d,
 		timeout: cmp.Or(cfg.Timeout, 10*time.Second),
 		perCall: 100,
+
+		guardTTL: cfg.GuardTTL,
 
 		replicas: cfg.WaitReplicas,
 	}
 	c.scripts.store = redis.NewScript(storeLua)
 	c.scripts.keep = redis.NewScript(keepLua)
 	c.scripts.mend = redis.NewScript(mendLua)
-	c.scripts.guard = redis.NewScript(guardLua)
+	c.scripts.watch = redis.NewScript(watchLua)
 	c.scripts.state = redis.NewScript(stateLua)
 	c.scripts.fail = redis.NewScript(failLua)
 	err := c.names.check(cluster)

@@ -42,7 +42,7 @@ var ErrNotString = errors.New("it is not a string in Redis")
 func (c *Cache) Held(ctx context.Context, keys []viewlet.Key) ([]viewlet.Fragment, error) {
 	held := make([]viewlet.Fragment, len(keys))
 	err := c.ask(ctx, len(keys), func(ctx context.Context, pipe redis.Pipeliner, i int) {
-		// In this order: a write in between shows in the guard.
+		// In this order: a write in between that leaves a guard shows in it.
 		pipe.Get(ctx, c.names.fragment(keys[i]))
 		pipe.Get(ctx, c.names.guard(keys[i]))
 	}, func(i int, replies []redis.Cmder) error {

@@ -17,7 +17,7 @@ var keepLua string
 
 // Keep tells which of the keys are in Redis, in the order given. The guards of
 // the others move on to lsn, so that nothing older is stored there any more by who
-// asked for a Guard. It is for who has the State.
+// has a Watch. It is for who has the State.
 func (c *Cache) Keep(ctx context.Context, keys []viewlet.Key, lsn viewlet.LSN) (present []viewlet.Key, err error) {
 	for piece := range slices.Chunk(keys, pipelineFragments) {
 		is, err := c.keep(ctx, piece, lsn)
@@ -38,10 +38,10 @@ func (c *Cache) keep(ctx context.Context, keys []viewlet.Key, lsn viewlet.LSN) (
 	for i := range all {
 		all[i] = i
 	}
-	calls := c.group(all, func(i int) (viewlet.Key, string, int) { return keys[i], "", 0 })
+	calls := c.group(all, func(i int) (viewlet.Key, viewlet.Watch, int) { return keys[i], viewlet.Watch{}, 0 })
 	for _, call := range calls {
 		call.script = c.scripts.keep
-		call.args = []any{c.guard.Milliseconds(), comparable16(lsn)}
+		call.args = []any{c.guardTTL.Milliseconds(), comparable16(lsn)}
 		for _, i := range call.at {
 			call.keys = append(call.keys, c.names.fragment(keys[i]), c.names.guard(keys[i]))
 		}

@@ -11,7 +11,7 @@ import (
 func TestKeep(t *testing.T) {
 	c, _ := setup(t, Config{})
 	c.perCall = 2
-	guard(t, c, "v")
+	watched(t, c, "v")
 	for _, name := range []string{"v:1", "v:3", "v:5"} {
 		store(t, c, fragment(t, name, 10, "x"), Options{})
 	}

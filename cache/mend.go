@@ -16,25 +16,29 @@ var mendLua string
 
 // Mend writes each fresh fragment, or with a nil Body deletes it, if Redis still
 // holds what Held gave: whatever was stored since is at least as new. So the
-// fragment must have been rendered after that, and after its Guard was given. It
+// fragment must have been rendered after that, and after its Watch was given. It
 // announces what it changes.
 //
 // The outcomes, in the fragments' order, are Written, Deleted, Absent or
 // Refused. No fragment has an Err; o.Requested means nothing here.
 func (c *Cache) Mend(ctx context.Context, held, fresh []viewlet.Fragment, o Options) ([]Outcome, error) {
-	calls := make([]*call, len(fresh))
-	for i := range fresh {
-		var err error
-		if calls[i], err = c.mendCall(i, held[i], &fresh[i], o.TTL); err != nil {
-			return nil, err
-		}
-	}
 	outcomes := make([]Outcome, len(fresh))
 	for start, end := 0, 0; start < len(fresh); start = end {
 		end = pipelineEnd(fresh, start)
-		err := c.pipeline(ctx, calls[start:end])
+		var calls []*call
+		for i := start; i < end; i++ {
+			if outcomes[i] = Refused; fresh[i].LSN < fresh[i].Watch.From {
+				continue
+			}
+			call, err := c.mendCall(i, held[i], &fresh[i], o.TTL)
+			if err != nil {
+				return nil, err
+			}
+			calls = append(calls, call)
+		}
+		err := c.pipeline(ctx, calls)
 		if err == nil {
-			err = deal(calls[start:end], func(i int, letter byte) { outcomes[i] = Outcome(letter) })
+			err = deal(calls, func(i int, letter byte) { outcomes[i] = Outcome(letter) })
 		}
 		if err != nil {
 			return nil, fmt.Errorf("mend %s: %w", span(fresh[start:end]), err)
@@ -57,11 +61,11 @@ func (c *Cache) mendCall(i int, held viewlet.Fragment, f *viewlet.Fragment, ttl 
 		verb = "del"
 	}
 	keys, token := []string{key, guard}, ""
-	if !c.cluster && f.Guard != "" {
-		keys, token = append(keys, c.names.watch(f.Key.Viewlet)), f.Guard
+	if !c.cluster && f.Watch.Token != "" {
+		keys, token = append(keys, c.names.watch(f.Key.Viewlet)), f.Watch.Token
 	}
 	return &call{script: c.scripts.mend, at: []int{i}, keys: keys, args: []any{
-		c.guard.Milliseconds(), wholeMilliseconds(ttl), c.names.channel(), seen, sumOf(held), token,
+		c.guardTTL.Milliseconds(), wholeMilliseconds(ttl), c.names.channel(), seen, sumOf(held), token,
 		comparable16(f.LSN), verb, f.Body, news,
 	}}, nil
 }

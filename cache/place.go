@@ -48,7 +48,7 @@ func (p *place) failoverOptions() *redis.FailoverOptions {
 func (p *place) clusterOptions() *redis.ClusterOptions {
 	o := p.Options
 	return &redis.ClusterOptions{
-		Addrs: p.hosts,
+		Addrs: p.hosts, // not the Dialer: in a Cluster every write leaves a guard
 
 		ClientName: o.ClientName, Protocol: o.Protocol, Username: o.Username, Password: o.Password,
 		MaxRedirects: o.MaxRetries, MinRetryBackoff: o.MinRetryBackoff, MaxRetryBackoff: o.MaxRetryBackoff,

@@ -140,4 +140,4 @@ const clusterRights = " +cluster|slots +command"
 
 // rights are all commands that this package uses, in scripts too.
 const rights = "+eval +evalsha +get +mget +set +mset +del +unlink +exists +pexpire +persist +publish +scan " +
-	"+hget +hset +hdel +hgetall +hscan +hexists +multi +exec +ping +echo +info +wait +subscribe +unsubscribe +select"
+	"+time +hget +hset +hdel +hgetall +hscan +hexists +multi +exec +ping +echo +info +wait +subscribe +unsubscribe +select"

@@ -36,15 +36,16 @@ func (c *Cache) DeleteOrphans(ctx context.Context, orphans []string) error {
 	return nil
 }
 
-// ForgetGuards removes every guard. It is for a Postgres whose LSNs begin
-// lower than those of the one that it took over from: its fragments would be
-// refused until the guards expire.
+// ForgetGuards removes every watch and every guard. It is for a Postgres whose
+// LSNs begin lower than those of the one that it took over from: its fragments
+// would be refused until the guards expire, and what others have rendered from the
+// old one would not.
 func (c *Cache) ForgetGuards(ctx context.Context) error {
-	err := c.scan(ctx, escapeGlob(c.names.prefix+"@lsn:{")+"*", func(guards []string) error {
-		return c.unlink(ctx, guards)
-	})
-	if err != nil {
-		return fmt.Errorf("forget guards: %w", err)
+	for _, of := range []string{c.names.watch(""), c.names.prefix + "@lsn:{"} {
+		err := c.scan(ctx, escapeGlob(of)+"*", func(keys []string) error { return c.unlink(ctx, keys) })
+		if err != nil {
+			return fmt.Errorf("forget guards: %w", err)
+		}
 	}
 	return nil
 }

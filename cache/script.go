@@ -16,8 +16,8 @@ const scriptBytes = 512 << 10
 // call runs a script once, on the fragments that at indexes.
 type call struct {
 	script  *redis.Script
-	viewlet string // whose fragments they are
-	token   string // what all have as their Guard
+	viewlet string        // whose fragments they are
+	watch   viewlet.Watch // what all have as theirs
 	at      []int
 	size    int
 	keys    []string
@@ -26,20 +26,24 @@ type call struct {
 }
 
 // group divides the fragments that indexes names among calls: as many as fit
-// into each, of one viewlet and one Guard, and in a cluster of one slot.
-func (c *Cache) group(indexes []int, about func(i int) (k viewlet.Key, token string, size int)) []*call {
-	type kind struct{ viewlet, token, slot string }
+// into each, of one viewlet and one Watch, and in a cluster of one slot.
+func (c *Cache) group(indexes []int, about func(i int) (k viewlet.Key, w viewlet.Watch, size int)) []*call {
+	type kind struct {
+		viewlet string
+		watch   viewlet.Watch
+		slot    string
+	}
 	var calls []*call
 	open := make(map[kind]*call)
 	for _, i := range indexes {
-		k, token, size := about(i)
-		of := kind{viewlet: k.Viewlet, token: token}
+		k, w, size := about(i)
+		of := kind{viewlet: k.Viewlet, watch: w}
 		if c.cluster {
 			of.slot = hashTag(c.names.fragment(k))
 		}
 		into := open[of]
 		if into == nil || len(into.at) == c.perCall || into.size+size > scriptBytes {
-			into = &call{viewlet: of.viewlet, token: of.token}
+			into = &call{viewlet: of.viewlet, watch: of.watch}
 			open[of] = into
 			calls = append(calls, into)
 		}

@@ -171,7 +171,7 @@ func store(t testing.TB, c *Cache, f viewlet.Fragment, o Options) Outcome {
 
 func fill(t testing.TB, c *Cache, f viewlet.Fragment) bool {
 	t.Helper()
-	f.Guard = guard(t, c, f.Key.Viewlet)
+	f.Watch = watched(t, c, f.Key.Viewlet)
 	stored, err := c.Fill(t.Context(), f, Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -179,10 +179,10 @@ func fill(t testing.TB, c *Cache, f viewlet.Fragment) bool {
 	return stored
 }
 
-// guard gives a Guard, for renders that need no look.
-func guard(t testing.TB, c *Cache, viewlet string) string {
+// watched gives a Watch for renders of any LSN.
+func watched(t testing.TB, c *Cache, name string) viewlet.Watch {
 	t.Helper()
-	return must(c.Guard(t.Context(), viewlet, func(context.Context) error { return nil }))(t)
+	return must(c.Watch(t.Context(), name, func(context.Context) (viewlet.LSN, error) { return 0, nil }))(t)
 }
 
 // get gives the fragment's body, "-" for none.

@@ -63,7 +63,7 @@ type Options struct {
 	// Held writes only as long as we have the State that we took: ErrTaken or
 	// ErrEmpty, and nothing is written, if not. A guard lets in whoever hung for
 	// longer than its life; this does not. In a Cluster it means nothing: the
-	// State is in another slot. Fragments without it need a Guard, unless nobody
+	// State is in another slot. Fragments without it need a Watch, unless nobody
 	// else writes them.
 	Held bool
 	// Remember leaves guards in any case: Stale counts by them.
@@ -85,13 +85,14 @@ type guarding string
 
 const (
 	always guarding = "always"
-	asked  guarding = "asked" // when somebody has asked for a Guard
+	asked  guarding = "asked" // when there is a watch
 )
 
-// Store writes each fragment, or with a nil Body deletes it, unless a newer
-// one was stored within the GuardTTL, and announces those that changed. The
-// outcomes are in the fragments' order. Each key comes once. ErrUnguarded: what
-// they have as their Guard does not hold any more.
+// Store writes each fragment, or with a nil Body deletes it, unless a guard says
+// that a newer one was stored, and announces those that changed. The outcomes are
+// in the fragments' order. Each key comes once. Who has the State writes a key's
+// fragments in the order in which they were rendered, and each when the one before
+// is answered. ErrUnwatched: a Watch does not hold any more, or a fragment is older.
 //
 // On an error some of the fragments may be stored: render and store them all
 // again. What is stored already comes out Equal then, or Absent.
@@ -116,20 +117,18 @@ func (c *Cache) Store(ctx context.Context, fragments []viewlet.Fragment, o Optio
 // Fill stores what a reader missed, and tells whether it did: not if the cache
 // has met anything as new, for the reader's snapshot may be the older one.
 // A fragment without a Body, or with an Err, leaves no trace: readers can ask
-// for any number of those. One without a Guard, or whose Guard does not hold any
-// more, is not stored either. o.Requested means nothing here.
+// for any number of those. One without a Watch, or whose Watch does not hold any
+// more, is not stored either; and what is noted as failed stays so, for it may be
+// newer. o.Requested means nothing here.
 func (c *Cache) Fill(ctx context.Context, f viewlet.Fragment, o Options) (stored bool, err error) {
-	if f.Body == nil || f.Err != nil || f.Guard == "" {
+	if f.Body == nil || f.Err != nil || f.Watch.Token == "" {
 		return false, nil
 	}
 	one, outcomes := []viewlet.Fragment{f}, make([]Outcome, 1)
-	if err := c.write(ctx, one, outcomes, newer, o); errors.Is(err, ErrUnguarded) {
+	if err := c.write(ctx, one, outcomes, newer, o); errors.Is(err, ErrUnwatched) {
 		return false, nil
 	} else if err != nil {
 		return false, fmt.Errorf("fill %s: %w", f.Key, err)
-	}
-	if err := c.mended(ctx, one, outcomes); err != nil {
-		return false, err
 	}
 	return outcomes[0] != Refused, nil
 }
@@ -184,8 +183,8 @@ func (c *Cache) write(ctx context.Context, fragments []viewlet.Fragment, outcome
 // storeCalls makes the script calls for the fragments that at indexes.
 func (c *Cache) storeCalls(fragments []viewlet.Fragment, at []int, how rule, o Options) ([]*call, error) {
 	held := c.holder.Load()
-	calls := c.group(at, func(i int) (viewlet.Key, string, int) {
-		return fragments[i].Key, fragments[i].Guard, len(fragments[i].Body)
+	calls := c.group(at, func(i int) (viewlet.Key, viewlet.Watch, int) {
+		return fragments[i].Key, fragments[i].Watch, len(fragments[i].Body)
 	})
 	for _, call := range calls {
 		call.script = c.scripts.store
@@ -197,15 +196,18 @@ func (c *Cache) storeCalls(fragments []viewlet.Fragment, at []int, how rule, o O
 			if session = held.session; !o.Remember && !c.doubt.is() {
 				leave = asked
 			}
-		case call.token != "":
-			leave = guarding(call.token)
+		case call.watch.Token != "":
+			leave = guarding(call.watch.Token)
 		}
-		call.args = append(make([]any, 0, 6+4*len(call.at)), c.guard.Milliseconds(), wholeMilliseconds(o.TTL), string(how), c.names.channel(), session, string(leave))
+		call.args = append(make([]any, 0, 6+4*len(call.at)), c.guardTTL.Milliseconds(), wholeMilliseconds(o.TTL), string(how), c.names.channel(), session, string(leave))
 		news := make([]byte, 0, 128*len(call.at)) // of all, one behind the other
 		var lsn any                               // most often that of all
 		var of viewlet.LSN
 		for _, i := range call.at {
 			f := fragments[i]
+			if f.LSN < f.Watch.From {
+				return nil, ErrUnwatched
+			}
 			if f.Err != nil {
 				f.Body = nil
 			}
@@ -246,11 +248,11 @@ func (c *Cache) refusal(err error, stores []*call) error {
 		return ErrTaken
 	case strings.HasPrefix(said.Error(), "GONE "):
 		return ErrEmpty
-	case strings.HasPrefix(said.Error(), "UNGUARDED "):
+	case strings.HasPrefix(said.Error(), "UNWATCHED "):
 		for _, call := range stores {
-			c.unguarded(call.viewlet, call.token)
+			c.watches.get(call.viewlet).lost(call.watch.Token)
 		}
-		return ErrUnguarded
+		return ErrUnwatched
 	}
 	return err
 }

@@ -8,7 +8,7 @@
 --       a watch, or the token that the watch must have; then for each fragment its
 --       LSN, "set" or "del", its body, and the announcement.
 -- The reply has one letter for each fragment: see Outcome. Or it is the error
--- TAKEN when another session has the state, GONE when there is none, or UNGUARDED
+-- TAKEN when another session has the state, GONE when there is none, or UNWATCHED
 -- when the watch has another token.
 --
 -- LSNs are 16 hex digits: they compare as strings, where Lua's numbers would
@@ -34,8 +34,19 @@ if guards ~= 'always' then
   elseif token == guards then
     redis.call('PEXPIRE', KEYS[#KEYS], 2 * life) -- who has begun may go on
   else
-    return redis.error_reply('UNGUARDED the fragments')
+    return redis.error_reply('UNWATCHED the fragments')
   end
+end
+
+-- With a full memory, or on a replica, the first write is what fails. Nothing that
+-- is not written may have been announced by then.
+local may = leave
+local function announce(news)
+  if not may then
+    redis.call('HSET', KEYS[2 * n + 1], 'session', session) -- what it is
+    may = true
+  end
+  redis.call('PUBLISH', channel, news)
 end
 
 local bodies = {} -- keys and what they are to hold for ever
@@ -64,7 +75,7 @@ local function visit(key, guard, lsn, verb, body, news, old, seen)
 
   -- First, so that a try that fails is announced by the next. Nobody can read
   -- the fragment before the script ends.
-  redis.call('PUBLISH', channel, news)
+  announce(news)
   if verb == 'del' then
     redis.call('DEL', key)
     return 'd'

@@ -281,7 +281,7 @@ func TestConcurrentWriters(t *testing.T) {
 	c, s := setup(t, Config{})
 	c.perCall = 4
 	const names, rounds, writers = 20, 60, 6
-	token := guard(t, c, "v")
+	watch := watched(t, c, "v")
 
 	var mu sync.Mutex
 	last := make(map[string]viewlet.LSN)
@@ -307,7 +307,7 @@ func TestConcurrentWriters(t *testing.T) {
 				case 0:
 					fragments = nil
 					if filled.Body != nil {
-						filled.Guard = token
+						filled.Watch = watch
 						_, err = c.Fill(t.Context(), filled, Options{})
 						fragments = []viewlet.Fragment{filled}
 					}

@@ -27,6 +27,13 @@ func (r Refresh) String() string {
 	return r.Viewlet + "(" + r.Via + ")" + r.Args
 }
 
+// Watch says since when a store keeps older fragments of a viewlet out; see
+// cache.Watch. The zero Watch is none.
+type Watch struct {
+	Token string
+	From  LSN // what is rendered under it is of no older state than this
+}
+
 // Fragment is a rendered Key. A nil Body without an Err means that there is
 // nothing to show, and that the fragment is to be deleted; an empty Body that
 // is not nil is a fragment of no bytes.
@@ -40,9 +47,9 @@ type Fragment struct {
 	// any query that starts from now on; nil when that is not known, as when a
 	// standby may serve the next one. Fragments of one query share it.
 	Seen *Snapshot
-	// Guard is what the store gave before the Body was rendered, to who is not the
-	// daemon whose store it is; empty else. See cache.Guard.
-	Guard string
+	// Watch is what the store gave, before the Body was rendered, to who writes
+	// beside the daemon. The daemon's own lanes have none.
+	Watch Watch
 	// Err is this fragment's own fault, such as a template that divides by
 	// zero. What is in the cache stays.
 	Err error

@@ -55,7 +55,7 @@ type Store interface {
 	// Err is noted as failed, and left as it is or deleted.
 	Store(ctx context.Context, viewlet string, fragments []Fragment, pass *Pass) error
 	// Wanted gives those of the keys that are in the store. For the others it
-	// notes that nothing older than lsn may be written any more.
+	// notes that nobody beside the pipeline may write anything older than lsn.
 	Wanted(ctx context.Context, viewlet string, keys []Key, lsn LSN) ([]Key, error)
 	// Older yields the viewlet's keys in the store that were last written
 	// before since; now and then none, so that its caller can do other things.

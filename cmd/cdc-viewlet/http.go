@@ -58,17 +58,20 @@ func (s served) Validate(ctx context.Context, name string, args []string) (viewl
 	return key, err
 }
 
-// guardTimeout is how long a visitor waits for the cache before a fragment is
+// watchTimeout is how long a visitor waits for the cache before a fragment is
 // rendered that is not stored then.
-const guardTimeout = time.Second
+const watchTimeout = 250 * time.Millisecond
 
 // Render is a method of web.Renderer.
 func (s served) Render(ctx context.Context, key viewlet.Key) (viewlet.Fragment, error) {
 	late := latecomer{s.d.edition().renderer, s.d.db, s.d.cache}
-	short, cancel := context.WithTimeout(ctx, guardTimeout)
-	guard, _ := late.guard(short, key.Viewlet) // without, Fill does not store it
-	cancel()
-	fragments, err := late.renderUnder(ctx, guard, key.Viewlet, []viewlet.Key{key})
+	var w viewlet.Watch
+	if late.Storable(key.Viewlet) {
+		short, cancel := context.WithTimeout(ctx, watchTimeout)
+		w, _ = late.watch(short, key.Viewlet) // without, Fill does not store it
+		cancel()
+	}
+	fragments, err := late.renderUnder(ctx, w, key.Viewlet, []viewlet.Key{key})
 	if err != nil {
 		return viewlet.Fragment{}, err
 	}
@@ -134,9 +137,9 @@ func (s servedCache) Fill(ctx context.Context, f viewlet.Fragment) error {
 		return err
 	}
 	if v.Requested {
-		again, err := ed.renderer.Render(ctx, v.Name, []viewlet.Key{f.Key})
-		if err == nil && again[0].Err == nil && again[0].Body != nil && f.Guard != "" {
-			again[0].Guard = f.Guard
+		late := latecomer{ed.renderer, s.d.db, s.d.cache}
+		again, err := late.Render(ctx, v.Name, []viewlet.Key{f.Key})
+		if err == nil && again[0].Err == nil && again[0].Body != nil {
 			_, err = s.d.cache.Store(ctx, again, options)
 		}
 		return err

@@ -12,30 +12,30 @@ import (
 // and may come late: a visitor's miss, refresh, verify.
 type latecomer struct {
 	*render.Renderer
-	db    *render.Database // with its standby, whatever the Renderer reads from
+	db    *render.Database
 	cache *cache.Cache
 }
 
 // Render is render.Renderer's, for fragments that the cache takes.
 func (l latecomer) Render(ctx context.Context, name string, keys []viewlet.Key) ([]viewlet.Fragment, error) {
-	guard, err := l.guard(ctx, name)
+	w, err := l.watch(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	return l.renderUnder(ctx, guard, name, keys)
+	return l.renderUnder(ctx, w, name, keys)
 }
 
-func (l latecomer) renderUnder(ctx context.Context, guard, name string, keys []viewlet.Key) ([]viewlet.Fragment, error) {
+func (l latecomer) renderUnder(ctx context.Context, w viewlet.Watch, name string, keys []viewlet.Key) ([]viewlet.Fragment, error) {
 	fragments, err := l.Renderer.Render(ctx, name, keys)
 	for i := range fragments {
-		fragments[i].Guard = guard
+		fragments[i].Watch = w
 	}
 	return fragments, err
 }
 
-func (l latecomer) guard(ctx context.Context, name string) (string, error) {
-	return l.cache.Guard(ctx, name, func(ctx context.Context) error {
-		_, err := l.db.Settled(ctx)
-		return err
+func (l latecomer) watch(ctx context.Context, name string) (viewlet.Watch, error) {
+	return l.cache.Watch(ctx, name, func(ctx context.Context) (viewlet.LSN, error) {
+		snap, err := l.db.Settled(ctx)
+		return snap.LSN, err
 	})
 }

@@ -62,13 +62,9 @@ func (a *app) refreshNow(ctx context.Context, v *opened, redis *cache.Cache, ask
 	began := time.Now()
 	var done viewlet.Pass
 	late := latecomer{v.renderer, v.db, redis}
-	guard, err := late.guard(ctx, ask.Viewlet)
-	if err != nil {
-		return err
-	}
 	pipe := viewlet.New(viewlet.Config{
 		Lanes: []viewlet.Lane{{Viewlet: ask.Viewlet, DeleteFailed: v.set.Viewlet(ask.Viewlet).DeleteFailed}}, Start: 1,
-		Match: v.set, Render: late, Store: &store{cache: redis, set: v.set, guard: guard}, Backoff: newBackoff, Log: a.log,
+		Match: v.set, Render: late, Store: &store{cache: redis, set: v.set, late: late}, Backoff: newBackoff, Log: a.log,
 		Observe: func(p viewlet.Pass) { done.Add(&p) },
 	})
 	committing, err := v.db.Committing(ctx)

@@ -22,9 +22,10 @@ type store struct {
 	// vouched is what is noted of each viewlet once all of it was rendered; nil:
 	// this is not the daemon's, and notes nothing.
 	vouched map[string]string
-	// guard is of what was not rendered to be stored, such as what is deleted with
-	// a viewlet that is broken, where this is not the daemon's.
-	guard string
+	// Where this is not the daemon's: who has rendered what is stored, and the watch
+	// for what is deleted with a viewlet that is broken, which nobody renders.
+	late    latecomer
+	watched viewlet.Watch
 	// unsettled says that what is rendered whole now is to be so once more.
 	unsettled atomic.Bool
 }
@@ -37,7 +38,7 @@ func (s *store) options(name string) cache.Options {
 // Store is a method of viewlet.Store.
 func (s *store) Store(ctx context.Context, name string, fragments []viewlet.Fragment, pass *viewlet.Pass) error {
 	for i := range fragments {
-		fragments[i].Guard = cmp.Or(fragments[i].Guard, s.guard)
+		fragments[i].Watch = cmp.Or(fragments[i].Watch, s.watched)
 	}
 	o := s.options(name)
 	o.Remember = pass.Whole
@@ -105,9 +106,10 @@ func (s *store) Whole(ctx context.Context, name string) error {
 }
 
 // Broken is a method of viewlet.Store.
-func (s *store) Broken(ctx context.Context, name string, cause error) error {
+func (s *store) Broken(ctx context.Context, name string, cause error) (err error) {
 	if s.vouched == nil {
-		return nil
+		s.watched, err = s.late.watch(ctx, name)
+		return err
 	}
 	if err := s.cache.DropFingerprint(ctx, name); err != nil {
 		return forgotten(err)

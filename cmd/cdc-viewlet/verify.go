@@ -175,18 +175,19 @@ func (a *app) toVerify(ctx context.Context, set *rules.Set, t truth, o verifyOpt
 // truth is what Postgres shows now, as verify sees it.
 type truth struct {
 	latecomer
-	// mends says that what differs may be stored. Who may only read leaves no
-	// guard, and sees a fragment that is written to and fro as one that stays.
+	// mends says that what differs may be stored. Who only reads does without a
+	// watch if it may not leave one, and takes a fragment that is written to and fro
+	// for one that stays.
 	mends bool
 }
 
 // Render is a method of verify.Truth.
 func (t truth) Render(ctx context.Context, name string, keys []viewlet.Key) ([]viewlet.Fragment, error) {
-	guard, err := t.guard(ctx, name)
+	w, err := t.watch(ctx, name)
 	if err != nil && t.mends {
 		return nil, err
 	}
-	return t.renderUnder(ctx, guard, name, keys)
+	return t.renderUnder(ctx, w, name, keys)
 }
 
 // Visible is a method of verify.Truth.
