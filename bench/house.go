@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -68,6 +69,7 @@ func open(ctx context.Context, s scale) (h *house, err error) {
 	if err != nil {
 		return h, err
 	}
+	options.ReadTimeout = time.Minute // to forget millions of fragments takes seconds
 	h.rdb = redis.NewClient(options)
 	return h, nil
 }
