@@ -351,34 +351,39 @@ func TestCount(t *testing.T) {
 }
 
 func BenchmarkStore(b *testing.B) {
-	const chunk = 200
-	body := []byte(strings.Repeat(`<a href="/p/42">Oak table, 120 cm</a> `, 10))
 	for _, equal := range []bool{false, true} {
 		for _, perCall := range []int{1, 10, 50, 100, 200} {
-			b.Run(fmt.Sprintf("equal=%v/percall=%d", equal, perCall), func(b *testing.B) {
-				c, s := setup(b, Config{})
-				c.perCall = perCall
-				lsn, before := viewlet.LSN(0), s.processor(b)
-				for b.Loop() {
-					lsn++
-					fragments := make([]viewlet.Fragment, chunk)
-					for i := range fragments {
-						own := body
-						if !equal {
-							own = fmt.Appendf(body[:len(body):len(body)], "%d", lsn)
-						}
-						n := (int(lsn)*chunk + i) % 50_000
-						fragments[i] = viewlet.Fragment{Key: viewlet.NewKey("product_teaser", fmt.Sprint(n)), LSN: lsn, Body: own}
-					}
-					if _, err := c.Store(b.Context(), fragments, Options{}); err != nil {
-						b.Fatal(err)
-					}
-				}
-				b.ReportMetric(float64(b.N*chunk)/b.Elapsed().Seconds(), "fragments/s")
-				b.ReportMetric((s.processor(b)-before).Seconds()*1e6/float64(b.N*chunk), "redis-µs/fragment")
-			})
+			b.Run(fmt.Sprintf("equal=%v/percall=%d", equal, perCall), func(b *testing.B) { benchmarkStore(b, equal, perCall, Options{}) })
+		}
+		b.Run(fmt.Sprintf("equal=%v/held", equal), func(b *testing.B) { benchmarkStore(b, equal, 100, Options{Held: true}) })
+	}
+}
+
+// benchmarkStore stores chunks as a lane does, without what comes before.
+func benchmarkStore(b *testing.B, equal bool, perCall int, o Options) {
+	const chunk = 200
+	body := []byte(strings.Repeat(`<a href="/p/42">Oak table, 120 cm</a> `, 10))
+	c, s := setup(b, Config{})
+	takeState(b, c)
+	c.perCall = perCall
+	lsn, before := viewlet.LSN(0), s.processor(b)
+	for b.Loop() {
+		lsn++
+		fragments := make([]viewlet.Fragment, chunk)
+		for i := range fragments {
+			own := body
+			if !equal {
+				own = fmt.Appendf(body[:len(body):len(body)], "%d", lsn)
+			}
+			n := (int(lsn)*chunk + i) % 50_000
+			fragments[i] = viewlet.Fragment{Key: viewlet.NewKey("product_teaser", fmt.Sprint(n)), LSN: lsn, Body: own}
+		}
+		if _, err := c.Store(b.Context(), fragments, o); err != nil {
+			b.Fatal(err)
 		}
 	}
+	b.ReportMetric(float64(b.N*chunk)/b.Elapsed().Seconds(), "fragments/s")
+	b.ReportMetric((s.processor(b)-before).Seconds()*1e6/float64(b.N*chunk), "redis-µs/fragment")
 }
 
 // Redis does not read what it deletes: it may be more than Redis has room for.
