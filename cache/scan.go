@@ -47,6 +47,7 @@ func (c *Cache) ForgetGuards(ctx context.Context) error {
 			return fmt.Errorf("forget guards: %w", err)
 		}
 	}
+	c.watches.forget()
 	return nil
 }
 

@@ -155,7 +155,7 @@ func pipelineEnd(fragments []viewlet.Fragment, start int) int {
 func (c *Cache) write(ctx context.Context, fragments []viewlet.Fragment, outcomes []Outcome, how rule, o Options) error {
 	var stored []int
 	for i, f := range fragments {
-		if f.Err == nil || o.DeleteFailed {
+		if f.Err == nil || o.DeleteFailed && f.LSN >= f.Watch.From {
 			stored = append(stored, i)
 		}
 	}

@@ -28,9 +28,10 @@ import (
 //go:embed watch.lua
 var watchLua string
 
-// ErrUnwatched says that the writes since a fragment was rendered need not have
-// left guards, because Redis has lost the watch: it is to be rendered again.
-var ErrUnwatched = errors.New("redis has lost what keeps older fragments out meanwhile")
+// ErrUnwatched says that a fragment is to be rendered again: what was written since
+// need not have left guards, because Redis has lost the watch, or it is older than
+// what was written before.
+var ErrUnwatched = errors.New("it may be older than what was written meanwhile")
 
 // clusterWatch stands for what a Cluster does without.
 var clusterWatch = viewlet.Watch{Token: "cluster"}
@@ -43,13 +44,12 @@ type watches struct {
 
 // watch is one of them.
 type watch struct {
-	asking chan struct{} // holds one while somebody asks
-
 	mu    sync.Mutex
 	is    viewlet.Watch
-	until time.Time // how long it is good without asking
-	vain  error     // what came of asking
-	again time.Time // before which nobody asks again after that
+	until time.Time     // how long it is good without asking
+	asked chan struct{} // closed when the answer is there; nil: nobody asks
+	vain  error         // what came of asking
+	again time.Time     // before which nobody asks again after that
 }
 
 // vainPause is how long nobody asks a Redis that has not answered: visitors have
@@ -64,31 +64,47 @@ func (w *watches) get(name string) *watch {
 	}
 	one := w.of[name]
 	if one == nil {
-		one = &watch{asking: make(chan struct{}, 1)}
+		one = &watch{}
 		w.of[name] = one
 	}
 	return one
 }
 
-// known gives the watch as long as it is good, or why nobody asks for it now.
-func (w *watch) known() (is viewlet.Watch, ok bool, err error) {
+// forget makes everybody ask anew.
+func (w *watches) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.of = nil
+}
+
+// known gives the watch while it is good, or why nobody asks for it now; else what
+// is closed when whoever asks has an answer, and whether the caller is to be that.
+func (w *watch) known() (is viewlet.Watch, asked chan struct{}, mine bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	if now.Before(w.again) {
-		return viewlet.Watch{}, false, w.vain
+	switch {
+	case now.Before(w.until):
+		return w.is, nil, false, nil
+	case now.Before(w.again):
+		return viewlet.Watch{}, nil, false, w.vain
+	case w.asked == nil:
+		w.asked, mine = make(chan struct{}), true
 	}
-	return w.is, now.Before(w.until), nil
+	return viewlet.Watch{}, w.asked, mine, nil
 }
 
-func (w *watch) note(is viewlet.Watch, until time.Time, err error) {
+// answer is what came of asking.
+func (w *watch) answer(is viewlet.Watch, until time.Time, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err == nil {
-		w.is, w.until, w.again = is, until, time.Time{}
-	} else if !errors.Is(err, context.Canceled) {
+		w.is, w.until = is, until
+	} else {
 		w.vain, w.again = err, time.Now().Add(vainPause)
 	}
+	close(w.asked)
+	w.asked = nil
 }
 
 // lost makes the next who wants the watch ask for it, if it is still this one.
@@ -104,38 +120,43 @@ func (w *watch) lost(token string) {
 // within the GuardTTL, and stored by who does not have the State. Everybody's
 // writes of the viewlet's fragments leave guards as long as that holds.
 //
-// look gives a position of what is committed and visible now. It is called where
-// writes left no guards before: what is rendered may not be older than that. Most
-// calls of Watch ask nobody.
+// look gives a position of what is committed and visible now: no fragment may be
+// older than that, for guards live only so long. Most calls of Watch ask nobody. Who
+// must ask does it for all, and goes on when ctx ends.
 func (c *Cache) Watch(ctx context.Context, name string, look func(context.Context) (viewlet.LSN, error)) (viewlet.Watch, error) {
 	if c.cluster {
 		return clusterWatch, nil
 	}
 	w := c.watches.get(name)
-	if is, ok, err := w.known(); ok || err != nil {
-		return is, err
+	for {
+		is, asked, mine, err := w.known()
+		if asked == nil {
+			return is, err
+		}
+		if mine {
+			go c.renew(context.WithoutCancel(ctx), w, name, look)
+		}
+		select {
+		case <-asked:
+		case <-ctx.Done():
+			return viewlet.Watch{}, fmt.Errorf("watch %s: %w", name, ctx.Err())
+		}
 	}
-	select {
-	case w.asking <- struct{}{}:
-		defer func() { <-w.asking }()
-	case <-ctx.Done():
-		return viewlet.Watch{}, ctx.Err()
-	}
-	was, ok, err := w.known() // somebody else may have asked meanwhile
-	if ok || err != nil {
-		return was, err
-	}
-	until := time.Now().Add(c.guardTTL)
-	is := was
-	is.Token, err = c.watch(ctx, name)
-	if err == nil && is.Token != was.Token {
+}
+
+func (c *Cache) renew(ctx context.Context, w *watch, name string, look func(context.Context) (viewlet.LSN, error)) {
+	ctx, cancel := context.WithTimeout(ctx, 2*c.timeout)
+	defer cancel()
+	until := time.Now().Add(c.guardTTL / 2)
+	var is viewlet.Watch
+	var err error
+	if is.Token, err = c.watch(ctx, name); err == nil {
 		is.From, err = look(ctx)
 	}
-	w.note(is, until, err)
 	if err != nil {
-		return viewlet.Watch{}, fmt.Errorf("watch %s: %w", name, err)
+		err = fmt.Errorf("watch %s: %w", name, err)
 	}
-	return is, nil
+	w.answer(is, until, err)
 }
 
 // watch leaves the viewlet's watch in Redis, or prolongs it, and gives its token.

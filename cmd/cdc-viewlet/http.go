@@ -140,7 +140,9 @@ func (s servedCache) Fill(ctx context.Context, f viewlet.Fragment) error {
 		late := latecomer{ed.renderer, s.d.db, s.d.cache}
 		again, err := late.Render(ctx, v.Name, []viewlet.Key{f.Key})
 		if err == nil && again[0].Err == nil && again[0].Body != nil {
-			_, err = s.d.cache.Store(ctx, again, options)
+			if _, err = s.d.cache.Store(ctx, again, options); errors.Is(err, cache.ErrUnwatched) {
+				return nil // the next who misses it may be luckier
+			}
 		}
 		return err
 	}

@@ -108,7 +108,9 @@ func (s *store) Whole(ctx context.Context, name string) error {
 // Broken is a method of viewlet.Store.
 func (s *store) Broken(ctx context.Context, name string, cause error) (err error) {
 	if s.vouched == nil {
-		s.watched, err = s.late.watch(ctx, name)
+		if s.set.Viewlet(name).DeleteFailed {
+			s.watched, err = s.late.watch(ctx, name)
+		}
 		return err
 	}
 	if err := s.cache.DropFingerprint(ctx, name); err != nil {
