@@ -2,6 +2,7 @@ package match
 
 import (
 	"cmp"
+	"math/bits"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
@@ -10,45 +11,38 @@ import (
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
 )
 
-// compared compiles new.stock < 5 and the like, a number of the row beside a
-// literal; nil for all else. A number that is not a short decimal is left to
-// HCL.
+// compared compiles new.stock < 5, new.price != old.price and the like, numbers of
+// the row beside each other or a literal; nil for all else. A number that is not a
+// short decimal is left to HCL.
 func (c *compiler) compared(e *hclsyntax.BinaryOpExpr) condition {
 	holds := comparison(e.Op)
-	column, side, literal := c.numberColumn(e.LHS), e.RHS, 1
-	if column == nil {
-		column, side, literal = c.numberColumn(e.RHS), e.LHS, -1
-	}
-	if holds == nil || column == nil {
-		return nil
-	}
-	number, ok := literalDecimal(side)
-	if !ok {
+	left, right := c.number(e.LHS), c.number(e.RHS)
+	if holds == nil || left == nil || right == nil {
 		return nil
 	}
 	slowly := c.evaluated(e)
 	return func(m *Matcher) truth {
-		v, known := m.known(column.Index, column.Side)
-		switch {
-		case !known:
+		a, one := left(m)
+		b, other := right(m)
+		switch least, most := min(one, other), max(one, other); {
+		case most == short:
+			return truthOf(holds(a.compare(b)))
+		case most == vague && least != absent:
 			return unknown
-		case v.Kind == viewlet.Null:
-			return nullCompared(e.Op)
+		case most == absent:
+			return nullCompared(e.Op, least == absent)
 		}
-		d, ok := parseDecimal(v.Text)
-		if !ok {
-			return slowly(m)
-		}
-		return truthOf(holds(d.compare(number) * literal))
+		return slowly(m)
 	}
 }
 
-// nullCompared is what a comparison of NULL with a number comes out as.
-func nullCompared(op *hclsyntax.Operation) truth {
+// nullCompared is what a comparison comes out as where one number, or both, are
+// NULL.
+func nullCompared(op *hclsyntax.Operation, both bool) truth {
 	if orders(op) {
 		return null
 	}
-	return truthOf(op == hclsyntax.OpNotEqual)
+	return truthOf(both == (op == hclsyntax.OpEqual))
 }
 
 // comparison gives what the operator says of cmp.Compare's result; nil for an
@@ -71,14 +65,42 @@ func comparison(op *hclsyntax.Operation) func(int) bool {
 	return nil
 }
 
-// numberColumn gives new.x or old.x where x is a number in conditions; nil: it
-// is something else.
-func (c *compiler) numberColumn(e hclsyntax.Expression) *rule.Column {
+// number gives a number, of the row or not.
+type number func(m *Matcher) (decimal, condensed)
+
+// condensed is what became of a number's text. The order matters.
+type condensed uint8
+
+const (
+	short  condensed = iota // a decimal
+	absent                  // it was NULL
+	vague                   // the stream does not tell
+	long                    // it is none that is short
+)
+
+// number compiles a literal, or new.x or old.x where x is a number in conditions;
+// nil: it is something else.
+func (c *compiler) number(e hclsyntax.Expression) number {
+	if d, ok := literalDecimal(e); ok {
+		return func(*Matcher) (decimal, condensed) { return d, short }
+	}
 	column, ok := c.sidedColumn(e)
 	if !ok || rule.TypeOf(c.rel.Columns[column.Index].Type) != cty.Number {
 		return nil
 	}
-	return &column
+	return func(m *Matcher) (decimal, condensed) {
+		v, known := m.known(column.Index, column.Side)
+		switch {
+		case !known:
+			return decimal{}, vague
+		case v.Kind == viewlet.Null:
+			return decimal{}, absent
+		}
+		if d, ok := parseDecimal(v.Text); ok {
+			return d, short
+		}
+		return decimal{}, long
+	}
 }
 
 func literalDecimal(e hclsyntax.Expression) (decimal, bool) {
@@ -96,12 +118,13 @@ func literalDecimal(e hclsyntax.Expression) (decimal, bool) {
 
 // decimal is a number of at most maxDigits digits, some of them fractional.
 type decimal struct {
-	digits int64
-	scale  int // how many of them stand behind the point
+	digits   uint64
+	scale    int // how many of them stand behind the point
+	negative bool
 }
 
-// maxDigits fit into 64 bits, whatever both scales are.
-const maxDigits = 9
+// maxDigits fit into 64 bits, and twice as many into 128.
+const maxDigits = 18
 
 // parseDecimal reads -12.50; not 1e5, NaN, or what has more digits than fit.
 func parseDecimal(text []byte) (d decimal, ok bool) {
@@ -113,7 +136,7 @@ func parseDecimal(text []byte) (d decimal, ok bool) {
 	for i, c := range text {
 		switch {
 		case c >= '0' && c <= '9':
-			d.digits = d.digits*10 + int64(c-'0')
+			d.digits = d.digits*10 + uint64(c-'0')
 			digits++
 		case c == '.' && point < 0:
 			point = i
@@ -127,19 +150,36 @@ func parseDecimal(text []byte) (d decimal, ok bool) {
 	if point >= 0 {
 		d.scale = len(text) - point - 1
 	}
-	if negative {
-		d.digits = -d.digits
-	}
+	d.negative = negative && d.digits > 0
 	return d, digits > 0
 }
 
 func (d decimal) compare(other decimal) int {
-	a, b := d.digits, other.digits
-	for range other.scale - d.scale {
-		a *= 10
+	switch {
+	case d.negative != other.negative:
+		if d.negative {
+			return -1
+		}
+		return 1
+	case d.negative:
+		return other.compareSize(d)
 	}
-	for range d.scale - other.scale {
-		b *= 10
+	return d.compareSize(other)
+}
+
+// compareSize compares as if neither was negative.
+func (d decimal) compareSize(other decimal) int {
+	scale := max(d.scale, other.scale)
+	high, low := d.at(scale)
+	otherHigh, otherLow := other.at(scale)
+	return cmp.Or(cmp.Compare(high, otherHigh), cmp.Compare(low, otherLow))
+}
+
+// at gives the digits with so many behind the point, in 128 bits.
+func (d decimal) at(scale int) (high, low uint64) {
+	factor := uint64(1)
+	for range scale - d.scale {
+		factor *= 10
 	}
-	return cmp.Compare(a, b)
+	return bits.Mul64(d.digits, factor)
 }
