@@ -58,7 +58,8 @@ type gather struct {
 
 	small bool // a near socket's buffer is, for good: it is no limit at that distance
 
-	took   int           // bytes that the last read brought
+	breath time.Duration // that is taken before the next read, for a server that is behind
+	took   int           // bytes that the last one brought
 	nap    time.Duration // while the queue is not empty
 	refill time.Duration // when it is
 	fulls  int           // reads after the last such nap that left the buffer full
@@ -93,9 +94,16 @@ func (g *gather) wait() time.Duration {
 	return pulse
 }
 
-// rest naps, so that a near socket's next read brings much.
-func (g *gather) rest() {
-	if !g.on || !g.near {
+// rest naps, so that a near socket's next read brings much, or that of any which
+// brings many small transactions brings some.
+func (g *gather) rest(behind bool) {
+	switch {
+	case !g.on && behind:
+		began := time.Now()
+		time.Sleep(breath)
+		g.breath = time.Since(began)
+		return
+	case !g.on || !g.near:
 		return
 	}
 	var waiting int
@@ -136,9 +144,10 @@ func (g *gather) note(at time.Time, n int) {
 	case n == 0:
 		g.quick = 0
 		g.end()
-	case (g.much(at, n) || n >= highMark/2) && !g.on:
+	case (g.much(at, g.breath, n) || n >= highMark/2) && !g.on:
 		g.begin()
 	}
+	g.breath = 0
 }
 
 // begin makes a near socket's buffer small only now, when what came is read: what
@@ -197,10 +206,11 @@ type load struct {
 	bytes int       // that they brought
 }
 
-// much learns of a read, and reports whether the last ones came soon and brought
-// much. It begins to count anew when they did not.
-func (l *load) much(at time.Time, n int) bool {
-	if l.quick++; at.Sub(l.last) >= soon {
+// much learns of a read, and how long its reader had napped before it, and reports
+// whether the last ones came soon and brought much. It begins to count anew when
+// they did not.
+func (l *load) much(at time.Time, nap time.Duration, n int) bool {
+	if l.quick++; at.Sub(l.last)-nap >= soon {
 		l.quick = 0
 	}
 	if l.last = at; l.quick == 0 {

@@ -57,6 +57,7 @@ func TestLowMark(t *testing.T) {
 	type read struct {
 		after time.Duration
 		n     int
+		nap   time.Duration // of that
 	}
 	many := func(count int, r read) []read {
 		reads := make([]read, count)
@@ -69,20 +70,23 @@ func TestLowMark(t *testing.T) {
 		reads []read
 		want  int
 	}{
-		"idle":                                 {many(100, read{time.Second, 200}), 1},
-		"5,000 commits a second":               {many(1000, read{200 * time.Microsecond, 300}), 1},
-		"as many, of which some come together": {many(1000, read{50 * time.Microsecond, 150}), 1},
-		"row by row":                           {many(busy+1, read{3 * time.Microsecond, 100}), highMark},
-		"one short of load":                    {many(busy, read{3 * time.Microsecond, 100}), 1},
-		"a reader that is behind":              {[]read{{time.Second, highMark / 2}}, highMark},
-		"a large transaction's end":            {append(many(1000, read{3 * time.Microsecond, 100}), read{lull, 0}), 1},
-		"load, and what was there":             {append(many(1000, read{3 * time.Microsecond, 100}), read{lull, 0}, read{time.Microsecond, highMark / 2}), highMark},
+		"idle":                                    {many(100, read{after: time.Second, n: 200}), 1},
+		"5,000 commits a second":                  {many(1000, read{after: 200 * time.Microsecond, n: 300}), 1},
+		"as many, of which some come together":    {many(1000, read{after: 50 * time.Microsecond, n: 150}), 1},
+		"row by row":                              {many(busy+1, read{after: 3 * time.Microsecond, n: 100}), highMark},
+		"one short of load":                       {many(busy, read{after: 3 * time.Microsecond, n: 100}), 1},
+		"a reader that is behind":                 {[]read{{after: time.Second, n: highMark / 2}}, highMark},
+		"a large transaction's end":               {append(many(1000, read{after: 3 * time.Microsecond, n: 100}), read{after: lull, n: 0}), 1},
+		"load, and what was there":                {append(many(1000, read{after: 3 * time.Microsecond, n: 100}), read{after: lull, n: 0}, read{after: time.Microsecond, n: highMark / 2}), highMark},
+		"a server that is behind with little":     {many(1000, read{after: breath + instant, n: 3000, nap: breath}), 1},
+		"a server that is behind with much":       {many(busy+2, read{after: breath + instant, n: 5000, nap: breath}), highMark},
+		"as much, that was waited for in between": {many(busy+2, read{after: breath + 2*soon, n: 5000, nap: breath}), 1},
 	} {
 		near, _ := loopback(t)
 		g := distant(near)
 		at := time.Now()
 		for _, r := range c.reads {
-			at = at.Add(r.after)
+			at, g.breath = at.Add(r.after), r.nap
 			g.note(at, r.n)
 		}
 		if got := markOf(t, g.raw); got != c.want || g.on != (got > 1) {
@@ -153,7 +157,7 @@ func TestNapsBringMuch(t *testing.T) {
 	buf := make([]byte, frameBuffer)
 	reads, taken := 0, 0
 	for ; taken < rows*size; reads++ {
-		w.begin(false)
+		w.begin(false, false)
 		n, err := w.Read(buf)
 		if err != nil && !isTimeout(err) {
 			t.Fatal(err)
@@ -171,7 +175,7 @@ func TestNapsBringMuch(t *testing.T) {
 	}
 	for range vain {
 		g.note(time.Now(), size)
-		g.rest()
+		g.rest(false)
 	}
 	if g.on {
 		t.Error("it naps for single rows")

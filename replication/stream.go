@@ -37,6 +37,7 @@ type Stream struct {
 	in       *frames
 	wire     *wire
 	decoder  pgoutput.Decoder
+	behind   behind
 	interval time.Duration // between status updates, at most
 	silence  time.Duration // of the server, after which it is given up
 
@@ -212,13 +213,16 @@ func (s *Stream) hold(ctx context.Context, room <-chan struct{}) error {
 // read reads once, for a pulse at most.
 func (s *Stream) read() error {
 	size, err := s.in.size()
-	s.wire.begin(err != nil || size >= smallBuffer) // else the message itself would wait for each buffer
+	s.wire.begin(err != nil || size >= smallBuffer, s.behind.is()) // else the message itself would wait for each buffer
 	_, err = s.in.fill()
 	if err != nil && !isTimeout(err) {
 		return fmt.Errorf("read: %w", err)
 	}
 	if s.wire.came || err == nil { // a piece of a TLS record is a word, too
 		s.heard, s.asked = time.Now(), false
+	}
+	if err != nil || s.heard.Sub(s.wire.begun) > 4*breath { // also where no keepalive says so
+		s.behind.caughtUp()
 	}
 	return nil
 }
@@ -261,8 +265,12 @@ func (s *Stream) copyData(body []byte, sink viewlet.Sink) error {
 	const xlogHeader = 1 + 8 + 8 + 8
 	switch {
 	case len(body) >= xlogHeader && body[0] == pglogrepl.XLogDataByteID:
+		within := s.decoder.InTransaction()
 		if err := s.decoder.Decode(body[xlogHeader:], sink); err != nil {
 			return fmt.Errorf("at %s: %w", viewlet.LSN(binary.BigEndian.Uint64(body[1:])), err)
+		}
+		if !within && s.decoder.InTransaction() {
+			s.behind.begins()
 		}
 		return nil
 	case len(body) > 0 && body[0] == pglogrepl.PrimaryKeepaliveMessageByteID:
@@ -279,6 +287,7 @@ func (s *Stream) copyData(body []byte, sink viewlet.Sink) error {
 // it tells nothing: the server sends one because the transaction is long.
 func (s *Stream) keepalive(k pglogrepl.PrimaryKeepaliveMessage, sink viewlet.Sink) error {
 	if !s.decoder.InTransaction() {
+		s.behind.caughtUp()
 		sink.Idle(viewlet.LSN(k.ServerWALEnd))
 	}
 	if !k.ReplyRequested {

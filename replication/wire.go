@@ -15,6 +15,7 @@ type wire struct {
 	gather    gather
 	streaming bool
 	hurry     bool      // the next read is waited for: a nap would only cost time
+	behind    bool      // the server is, as the stream tells
 	begun     time.Time // when the read above began that these are for
 	came      bool      // something came since
 	until     time.Time // the read deadline that is set
@@ -38,8 +39,10 @@ func wireOf(conn net.Conn) *wire {
 func (w *wire) stream() { w.streaming = true }
 
 // begin begins a read above, which takes as many here as TLS wants for a record. In
-// a hurry it is waited for.
-func (w *wire) begin(hurry bool) { w.begun, w.hurry, w.came = time.Now(), hurry, false }
+// a hurry it is waited for; and what comes of a server that is behind is not.
+func (w *wire) begin(hurry, behind bool) {
+	w.begun, w.hurry, w.behind, w.came = time.Now(), hurry, behind, false
+}
 
 // leave ends that. What it has set of a deadline stays.
 func (w *wire) leave() {
@@ -75,7 +78,8 @@ func (w *wire) receive(p []byte) (int, error) {
 		return w.Conn.Read(p)
 	}
 	if !w.hurry {
-		w.gather.rest()
+		w.gather.rest(w.behind)
+		w.behind = false
 	}
 	now, wait := time.Now(), w.gather.wait()
 	if now.Sub(w.begun) > pulse {
