@@ -147,6 +147,9 @@ func steady(ctx context.Context, h *house) (results []result, err error) {
 		var idle, p50, p99, early, late, written []float64
 		probes := 0
 		for range h.runs {
+			if _, err := s.probe(ctx, "products", key, 100, 0); err != nil { // until what was written is served
+				return err
+			}
 			quiet, err := s.probe(ctx, "products", key, h.of(1000), 0)
 			if err != nil {
 				return err
@@ -174,7 +177,7 @@ func steady(ctx context.Context, h *house) (results []result, err error) {
 	return results, err
 }
 
-// loaded probes every 10 ms while others write, and gives how long each took, in
+// loaded probes, again after 10 ms, while others write, and gives how long each took, in
 // milliseconds, and how much was written.
 func (s *shop) loaded(ctx context.Context, key string, perSecond int, lasting time.Duration) (took []float64, total int, err error) {
 	writing, stop := context.WithTimeout(ctx, lasting)

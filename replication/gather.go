@@ -58,8 +58,10 @@ type gather struct {
 
 	small bool // a near socket's buffer is, for good: it is no limit at that distance
 
-	breath time.Duration // that is taken before the next read, for a server that is behind
-	took   int           // bytes that the last one brought
+	breath  time.Duration // the nap for the read above, of a server that is behind
+	backlog bool          // such a nap brought much, and it is behind still
+
+	took   int           // bytes that the last read brought
 	nap    time.Duration // while the queue is not empty
 	refill time.Duration // when it is
 	fulls  int           // reads after the last such nap that left the buffer full
@@ -94,11 +96,12 @@ func (g *gather) wait() time.Duration {
 	return pulse
 }
 
-// rest naps, so that a near socket's next read brings much, or that of any which
-// brings many small transactions brings some.
+// rest naps, so that a near socket's next read brings much; or, while no bytes are
+// let gather, so that the next read of a server that is behind brings some.
 func (g *gather) rest(behind bool) {
+	g.backlog = g.backlog && behind
 	switch {
-	case !g.on && behind:
+	case !g.on && behind && !g.backlog && g.breath == 0:
 		began := time.Now()
 		time.Sleep(breath)
 		g.breath = time.Since(began)
@@ -138,7 +141,7 @@ func (g *gather) rest(behind bool) {
 
 // note learns of a read that began at and brought n bytes; 0: none came in time.
 func (g *gather) note(at time.Time, n int) {
-	g.took = n
+	g.took, g.backlog = n, g.backlog || g.breath > 0 && n >= deep
 	switch {
 	case g.raw == nil:
 	case n == 0:
@@ -147,7 +150,6 @@ func (g *gather) note(at time.Time, n int) {
 	case (g.much(at, g.breath, n) || n >= highMark/2) && !g.on:
 		g.begin()
 	}
-	g.breath = 0
 }
 
 // begin makes a near socket's buffer small only now, when what came is read: what

@@ -221,7 +221,7 @@ func (s *Stream) read() error {
 	if s.wire.came || err == nil { // a piece of a TLS record is a word, too
 		s.heard, s.asked = time.Now(), false
 	}
-	if err != nil || s.heard.Sub(s.wire.begun) > 4*breath { // also where no keepalive says so
+	if err != nil || s.heard.Sub(s.wire.asked) > lately {
 		s.behind.caughtUp()
 	}
 	return nil

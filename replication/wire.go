@@ -15,8 +15,9 @@ type wire struct {
 	gather    gather
 	streaming bool
 	hurry     bool      // the next read is waited for: a nap would only cost time
-	behind    bool      // the server is, as the stream tells
+	behind    bool      // the server is, as far as the stream tells
 	begun     time.Time // when the read above began that these are for
+	asked     time.Time // when the socket was last asked for it, after a nap
 	came      bool      // something came since
 	until     time.Time // the read deadline that is set
 
@@ -39,9 +40,10 @@ func wireOf(conn net.Conn) *wire {
 func (w *wire) stream() { w.streaming = true }
 
 // begin begins a read above, which takes as many here as TLS wants for a record. In
-// a hurry it is waited for; and what comes of a server that is behind is not.
+// a hurry it is waited for; else a server that is behind is left time to send more.
 func (w *wire) begin(hurry, behind bool) {
 	w.begun, w.hurry, w.behind, w.came = time.Now(), hurry, behind, false
+	w.asked, w.gather.breath = w.begun, 0
 }
 
 // leave ends that. What it has set of a deadline stays.
@@ -79,9 +81,9 @@ func (w *wire) receive(p []byte) (int, error) {
 	}
 	if !w.hurry {
 		w.gather.rest(w.behind)
-		w.behind = false
 	}
 	now, wait := time.Now(), w.gather.wait()
+	w.asked = now
 	if now.Sub(w.begun) > pulse {
 		w.begun = now
 		return 0, os.ErrDeadlineExceeded // TLS keeps what it has, and goes on with the next

@@ -16,15 +16,15 @@ import (
 // short decimal is left to HCL.
 func (c *compiler) compared(e *hclsyntax.BinaryOpExpr) condition {
 	holds := comparison(e.Op)
-	left, right := c.number(e.LHS), c.number(e.RHS)
+	left, right := c.operand(e.LHS), c.operand(e.RHS)
 	if holds == nil || left == nil || right == nil {
 		return nil
 	}
 	slowly := c.evaluated(e)
 	return func(m *Matcher) truth {
-		a, one := left(m)
-		b, other := right(m)
-		switch least, most := min(one, other), max(one, other); {
+		a, formA := left(m)
+		b, formB := right(m)
+		switch least, most := min(formA, formB), max(formA, formB); {
 		case most == short:
 			return truthOf(holds(a.compare(b)))
 		case most == vague && least != absent:
@@ -65,30 +65,30 @@ func comparison(op *hclsyntax.Operation) func(int) bool {
 	return nil
 }
 
-// number gives a number, of the row or not.
-type number func(m *Matcher) (decimal, condensed)
+// operand gives a number, of the row or not.
+type operand func(m *Matcher) (decimal, form)
 
-// condensed is what became of a number's text. The order matters.
-type condensed uint8
+// form is what an operand has come as. The order matters.
+type form uint8
 
 const (
-	short  condensed = iota // a decimal
-	absent                  // it was NULL
-	vague                   // the stream does not tell
-	long                    // it is none that is short
+	short  form = iota // a decimal
+	absent             // NULL
+	vague              // the stream does not tell
+	long               // text that is not a decimal: it has too many digits, or is 1e5 or NaN
 )
 
-// number compiles a literal, or new.x or old.x where x is a number in conditions;
+// operand compiles a literal, or new.x or old.x where x is a number in conditions;
 // nil: it is something else.
-func (c *compiler) number(e hclsyntax.Expression) number {
+func (c *compiler) operand(e hclsyntax.Expression) operand {
 	if d, ok := literalDecimal(e); ok {
-		return func(*Matcher) (decimal, condensed) { return d, short }
+		return func(*Matcher) (decimal, form) { return d, short }
 	}
 	column, ok := c.sidedColumn(e)
 	if !ok || rule.TypeOf(c.rel.Columns[column.Index].Type) != cty.Number {
 		return nil
 	}
-	return func(m *Matcher) (decimal, condensed) {
+	return func(m *Matcher) (decimal, form) {
 		v, known := m.known(column.Index, column.Side)
 		switch {
 		case !known:
