@@ -69,7 +69,7 @@ type gather struct {
 	idle   int           // reads in a row that brought little
 }
 
-// newGather takes a socket.
+// newGather takes a socket. Its distance is to be measured once some was said over it.
 func newGather(conn net.Conn) gather {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok || !gathers {
@@ -79,13 +79,20 @@ func newGather(conn net.Conn) gather {
 	if err != nil {
 		return gather{} // it is slower, and works
 	}
-	g := gather{raw: raw}
+	return gather{raw: raw}
+}
+
+// measure tells a server near by from one that is further away. The first trips of
+// a connection are too few to go by: one in a hundred is disturbed.
+func (g *gather) measure() {
+	if g.raw == nil {
+		return
+	}
 	_ = g.socket(func(fd uintptr) error {
 		trip, err := roundTrip(fd)
 		g.near = err == nil && 0 < trip && trip <= near
 		return err
 	})
-	return g
 }
 
 // wait is how long the next read may take.

@@ -26,6 +26,17 @@ func markOf(t testing.TB, raw syscall.RawConn) int {
 	return mark
 }
 
+// tripOf is the socket's shortest round trip so far.
+func tripOf(t testing.TB, raw syscall.RawConn) (trip time.Duration) {
+	t.Helper()
+	var refused error
+	err := raw.Control(func(fd uintptr) { trip, refused = roundTrip(fd) })
+	if err != nil || refused != nil {
+		t.Fatal(err, refused)
+	}
+	return trip
+}
+
 // loopback is a connection over TCP to ourselves.
 func loopback(t testing.TB) (near, far net.Conn) {
 	t.Helper()
@@ -42,13 +53,6 @@ func loopback(t testing.TB) (near, far net.Conn) {
 	}
 	t.Cleanup(func() { near.Close(); far.Close() })
 	return near, far
-}
-
-// distant is a gather of a socket, as over a network.
-func distant(conn net.Conn) gather {
-	g := newGather(conn)
-	g.near = false
-	return g
 }
 
 // TestLowMark plays reads at given times: a distant socket's mark rises under load
@@ -83,7 +87,7 @@ func TestLowMark(t *testing.T) {
 		"as much, that was waited for in between": {many(busy+2, read{after: breath + 2*soon, n: 5000, nap: breath}), 1},
 	} {
 		near, _ := loopback(t)
-		g := distant(near)
+		g := newGather(near)
 		at := time.Now()
 		for _, r := range c.reads {
 			at, g.breath = at.Add(r.after), r.nap
@@ -99,7 +103,7 @@ func TestLowMark(t *testing.T) {
 // mark, and to be as soon as it is lowered.
 func TestLowMarkWakes(t *testing.T) {
 	near, far := loopback(t)
-	g := distant(near)
+	g := newGather(near)
 	poll, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
 		t.Fatal(err)
@@ -140,7 +144,7 @@ func TestNapsBringMuch(t *testing.T) {
 	w := newWire(near)
 	w.stream()
 	g := &w.gather
-	if !g.near {
+	if g.measure(); !g.near {
 		t.Skip("a round trip on this machine's loopback takes longer than near allows")
 	}
 	sent := make(chan error, 1)
@@ -232,6 +236,9 @@ func TestGatherFollowsTheLoad(t *testing.T) {
 			s, err := Open(t.Context(), c.cfg)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if trip := tripOf(t, s.wire.gather.raw); s.wire.gather.near != (trip <= near) {
+				t.Errorf("with a round trip of %s it counts as near: %t", trip, s.wire.gather.near)
 			}
 			s.wire.gather.near = c.near
 			sink := &watching{counting: &counting{recorder: newRecorder(), done: make(chan struct{})}, gather: &s.wire.gather}

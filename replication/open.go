@@ -111,6 +111,7 @@ func startHere(ctx context.Context, cfg Config, w *walsender, slot Slot) (*Strea
 	if err := startReplication(ctx, cfg, w); err != nil {
 		return nil, err
 	}
+	w.wire.gather.measure()
 	s := &Stream{
 		SystemID: w.id.SystemID,
 		Timeline: w.id.Timeline,
