@@ -1,12 +1,15 @@
 package replication
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cdc-viewlet/cdc-viewlet/viewlet"
@@ -115,7 +118,8 @@ func TestBehindIsTold(t *testing.T) {
 }
 
 // TestReadsTogetherWhileBehind has a server send frames, and wants the read after
-// them to be after a nap if they tell that it is behind.
+// them to be after a nap if they tell that it is behind. In the bubble a nap takes
+// just as long as it should.
 func TestReadsTogetherWhileBehind(t *testing.T) {
 	begin := "B" + strings.Repeat("\x00", 16) + "\x00\x00\x00\x01"
 	commit := "C" + strings.Repeat("\x00", 25)
@@ -123,71 +127,66 @@ func TestReadsTogetherWhileBehind(t *testing.T) {
 	keepalive := frame("k" + strings.Repeat("\x00", 17))
 	waiting := strings.Repeat(transaction, several)
 	long := "d\x00\x01\x00\x00" // the head of a message of 64 KiB, and no more of it
-	late := make(chan struct{})
 	for _, c := range []struct {
 		name   string
-		frames string // at once, which one read takes
-		next   func(send func(string))
+		frames string
+		after  time.Duration // until next is sent
+		next   string        // nothing: that never comes
 		naps   bool
 		behind bool // after the next read
 	}{
-		{"behind", waiting, func(send func(string)) { send(transaction) }, true, true},
-		{"one short of that", waiting[len(transaction):], func(send func(string)) { send(keepalive) }, false, false},
-		{"caught up", waiting + keepalive, func(send func(string)) { send(transaction) }, false, false},
-		{"behind, within a long message", waiting + long, func(send func(string)) { send("x") }, false, true},
-		{"behind, and then nothing", waiting, func(func(string)) {}, true, false},
-		{"behind, and then nothing for a while", waiting, func(send func(string)) {
-			go func() { time.Sleep(5 * lately); send(transaction); close(late) }()
-		}, true, false},
+		{"behind", waiting, 0, transaction, true, true},
+		{"one short of that", waiting[len(transaction):], 0, keepalive, false, false},
+		{"caught up", waiting + keepalive, 0, transaction, false, false},
+		{"behind, within a long message", waiting + long, 0, "x", false, true},
+		{"behind, and then nothing", waiting, 0, "", true, false},
+		{"behind, and then nothing for a while", waiting, breath + lately + 1, transaction, true, false},
+		{"behind, and the nap is not counted as silence", waiting, breath + lately, transaction, true, true},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			near, far := loopback(t)
-			send := func(frames string) {
-				if _, err := far.Write([]byte(frames)); err != nil {
-					t.Error(err)
-				}
-			}
+		synctest.Test(t, func(t *testing.T) {
+			near, far := net.Pipe()
+			defer far.Close()
 			s := &Stream{wire: newWire(near), silence: time.Minute, interval: time.Hour, heard: time.Now(), sentAt: time.Now()}
 			s.in = newFrames(s.wire)
 			s.wire.stream()
-			read := func(n int) {
+			// read is one read of what is sent after so long, and gives how long that took.
+			read := func(after time.Duration, frames string) time.Duration {
 				t.Helper()
-				for before := s.in.w - s.in.r; s.in.w-s.in.r < before+n; {
-					if err := s.read(); err != nil {
-						t.Fatal(err)
+				start, sent := time.Now(), make(chan error, 1)
+				go func() {
+					if time.Sleep(after); frames == "" {
+						sent <- nil
+						return
 					}
+					_, err := far.Write([]byte(frames))
+					sent <- err
+				}()
+				if err := cmp.Or(s.read(), <-sent); err != nil {
+					t.Fatal(err)
 				}
 				if err := s.deliver(t.Context(), newRecorder()); err != nil {
 					t.Fatal(err)
 				}
+				return time.Since(start)
 			}
-			send(c.frames)
-			read(len(c.frames))
-			c.next(send)
-			if err := s.read(); err != nil {
-				t.Fatal(err)
-			}
+			read(0, c.frames)
+			took := read(c.after, c.next)
 			if naps := s.wire.gather.breath > 0; naps != c.naps {
-				t.Errorf("it napped: %t", naps)
+				t.Errorf("%s: it napped: %t", c.name, naps)
 			}
-			if err := s.deliver(t.Context(), newRecorder()); err != nil {
-				t.Fatal(err)
+			if c.after == 0 && c.next != "" && (took == breath) != c.naps {
+				t.Errorf("%s: what was there was read after %s", c.name, took)
 			}
 			if s.behind.is() != c.behind {
-				t.Errorf("the server is behind after that: %t", s.behind.is())
+				t.Errorf("%s: the server is behind after that: %t", c.name, s.behind.is())
 			}
-			if first := s.wire.gather.breath; c.naps && c.behind {
-				send(transaction)
-				if err := s.read(); err != nil {
-					t.Fatal(err)
-				}
-				if s.wire.gather.breath == first {
-					t.Error("it did not nap again")
+			if c.naps && c.behind {
+				if took := read(0, transaction); took != breath {
+					t.Errorf("%s: what came then was read after %s", c.name, took)
 				}
 			}
 		})
 	}
-	<-late
 }
 
 // frame is a CopyData message.
@@ -198,33 +197,35 @@ func frame(body string) string {
 // TestBacklogIsNotLeftWaiting: a nap that brought much is the last until the server
 // has caught up, on a socket of any kind.
 func TestBacklogIsNotLeftWaiting(t *testing.T) {
-	var g gather
-	rest := func(behind bool) bool {
-		g.breath = 0
-		g.rest(behind)
-		return g.breath > 0
-	}
-	for i, c := range []struct {
-		behind bool
-		brings int
-		naps   bool
-	}{
-		{true, deep - 1, true},
-		{true, deep, true},
-		{true, deep, false},
-		{true, 100, false},
-		{false, 100, false},
-		{true, 100, true},
-		{false, deep, false},
-		{true, 100, true}, // and there is more to read for the same above
-	} {
-		if naps := rest(c.behind); naps != c.naps {
-			t.Errorf("before read %d it napped: %t", i, naps)
+	synctest.Test(t, func(t *testing.T) {
+		var g gather
+		took := func(behind bool) time.Duration {
+			start := time.Now()
+			g.rest(behind)
+			return time.Since(start)
 		}
-		g.note(time.Now(), c.brings)
-	}
-	first := g.breath
-	if g.rest(true); g.breath != first {
-		t.Error("it napped twice for one read above")
-	}
+		for i, c := range []struct {
+			behind bool
+			brings int
+			nap    time.Duration
+		}{
+			{true, deep - 1, breath},
+			{true, deep, breath},
+			{true, deep, 0},
+			{true, 100, 0},
+			{false, 100, 0},
+			{true, 100, breath},
+			{false, deep, 0},
+			{true, 100, breath}, // and there is more to read for the same above
+		} {
+			g.breath = 0
+			if nap := took(c.behind); nap != c.nap {
+				t.Errorf("before read %d it napped for %s", i, nap)
+			}
+			g.note(time.Now(), c.brings)
+		}
+		if nap := took(true); nap != 0 {
+			t.Errorf("it napped twice for one read above, %s then", nap)
+		}
+	})
 }
